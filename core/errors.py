@@ -66,9 +66,7 @@ class AmbiguousDisk(Refused):
     hint = "Name the disk by its WWN or by a /dev/disk/by-path link: `dpsr disks` lists them."
 
     def __init__(self, name: str, paths: Sequence[str]) -> None:
-        super().__init__(
-            f"{name} could be any of {', '.join(paths)}. Nothing was written."
-        )
+        super().__init__(f"{name} could be any of {', '.join(paths)}. Nothing was written.")
 
 
 class NoStableName(Refused):

@@ -43,7 +43,7 @@ def sync_folder(folder: Path) -> None:
 
 @contextmanager
 def lock(path: Path, what: str) -> Iterator[None]:
-    """Hold the lock file `path` for the length of the block; `what` is told to whoever comes second.
+    """Hold the lock file `path` for the length of the block; `what` is told to a second one.
 
     Raises AlreadyRunning, with the words of the one who holds it. The kernel lets go when the
     process dies, however it dies.

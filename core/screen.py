@@ -111,7 +111,12 @@ class TerminalScreen(PlainScreen):
     def progress(self, what: str, total: int) -> Iterator[Advance]:
         from rich.console import Console
         from rich.progress import (
-            BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn,
+            BarColumn,
+            DownloadColumn,
+            Progress,
+            TextColumn,
+            TimeRemainingColumn,
+            TransferSpeedColumn,
         )  # fmt: skip
 
         columns = (

@@ -15,13 +15,13 @@ _NONE: Final[Ranges] = np.empty((0, 2), dtype=np.int64)
 
 @dataclass(frozen=True, slots=True, eq=False)
 class BlockSet:
-    """Byte ranges `[start, end)`: an int64 array of shape (n, 2), sorted, disjoint, not touching."""
+    """Byte ranges `[start, end)`: int64 of shape (n, 2), sorted, disjoint, not touching."""
 
     ranges: Ranges
 
     @staticmethod
     def of(pairs: "Iterable[tuple[int, int]] | Ranges") -> "BlockSet":
-        """The union of `(start, end)` pairs in any order; empty and overlapping ones are welcome."""
+        """The union of `(start, end)` pairs in any order; they may be empty or overlap."""
         given = pairs if isinstance(pairs, np.ndarray) else np.array(list(pairs), dtype=np.int64)
         given = given.reshape(-1, 2)
         given = given[given[:, 1] > given[:, 0]]
@@ -89,10 +89,11 @@ class BlockSet:
     def pieces(self, most: int) -> Iterator[tuple[int, int]]:
         """The ranges in order, cut into pieces of at most `most` bytes at multiples of `most`."""
         for start, end in self:
-            while start < end:
-                stop = min(end, start - start % most + most)
-                yield start, stop
-                start = stop
+            at = start
+            while at < end:
+                stop = min(end, at - at % most + most)
+                yield at, stop
+                at = stop
 
     def _sweep(self, other: "BlockSet", *, both: bool) -> "BlockSet":
         # One sweep over all edges: +1/-1 for this set, +2/-2 for the other; the running sum says

@@ -134,7 +134,9 @@ class Plan:
         """Every renaming: volumes first, then swap."""
         return (
             *(
-                Pair(volume.mountpoint, volume.fstype, volume.identity, self.slot_of(volume).identity)
+                Pair(
+                    volume.mountpoint, volume.fstype, volume.identity, self.slot_of(volume).identity
+                )
                 for volume in self.volumes
             ),
             *self.swaps,

@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Manifests are read back as written; strangers are refused; a sample of version 1 stays readable."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from builder.vault import manifests
+from core.errors import UnknownFormat
+from core.model.copy import Fixups, Identity, Pair, RunFigures
+from core.model.manifest import Manifest, SlotState
+
+SAMPLE = Path(__file__).parents[2] / "data" / "formats" / "manifest-v1.json"
+
+MANIFEST = Manifest(
+    name="system",
+    txid="00112233445566778899aabbccddeeff",
+    generation=1,
+    parent="",
+    undo_log="",
+    taken="2026-11-22T18:00:00+00:00",
+    hostname="server",
+    kernel="6.12.0-1-amd64",
+    disk_guid="11111111-2222-3333-4444-555555555555",
+    slots=(SlotState("root", "/", "ext4", 3, 2**30, 2**31, "aa" * 16, "bb" * 16),),
+    pairs=(
+        Pair(
+            "/",
+            "ext4",
+            Identity("old-uuid", "", "old-partuuid", "", ("/dev/sda1",)),
+            Identity("new-uuid", "dpsr-root", "new-partuuid", "dpsr-slot-root"),
+        ),
+    ),
+    fixups=(Fixups("root", ((0, 4096), (8192, 12288)), ("/etc/fstab",)),),
+    figures=RunFigures(12.5, 10**9, 10**9, 3, 0.08, "used"),
+)
+
+
+def test_a_manifest_is_read_back_as_written(tmp_path: Path) -> None:
+    manifests.write(tmp_path, MANIFEST)
+    assert manifests.read(tmp_path, MANIFEST.txid) == MANIFEST
+
+
+def test_version_1_stays_readable() -> None:
+    assert manifests.decode(SAMPLE.read_bytes(), SAMPLE.name) == MANIFEST
+
+
+@pytest.mark.parametrize(
+    "change", [{"version": 2}, {"format": "other"}, {"manifest": {}}, {"manifest": {"name": 1}}]
+)
+def test_strangers_are_refused(change: dict[str, object]) -> None:
+    document = json.loads(manifests.encode(MANIFEST)) | change
+    with pytest.raises(UnknownFormat):
+        manifests.decode(json.dumps(document).encode(), "manifest")
+
+
+def test_a_torn_file_is_refused() -> None:
+    with pytest.raises(UnknownFormat):
+        manifests.decode(manifests.encode(MANIFEST)[:200], "manifest")
+
+
+def test_clear_leaves_no_manifest(tmp_path: Path) -> None:
+    manifests.write(tmp_path, MANIFEST)
+    manifests.clear(tmp_path)
+    assert list(tmp_path.iterdir()) == []
