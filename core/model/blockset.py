@@ -48,7 +48,7 @@ class BlockSet:
         return len(self.ranges)
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
-        for start, end in self.ranges.tolist():
+        for start, end in self.ranges.tolist():  # noqa: UP028 - tuples, not lists
             yield start, end
 
     def __eq__(self, other: object) -> bool:

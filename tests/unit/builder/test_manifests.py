@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Manifests are read back as written; strangers are refused; a sample of version 1 stays readable."""
+"""Manifests are read back as written; strangers are refused; version 1 stays readable."""
 
 import json
 from pathlib import Path

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """BlockSet against plain Python sets of bytes."""
 
+import itertools
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -33,7 +35,7 @@ def test_set_operations_are_those_of_sets(
 def test_ranges_are_sorted_disjoint_and_do_not_touch(one: list[tuple[int, int]]) -> None:
     found = list(BlockSet.of(one))
     assert all(start < end for start, end in found)
-    assert all(before[1] < after[0] for before, after in zip(found, found[1:], strict=False))
+    assert all(before[1] < after[0] for before, after in itertools.pairwise(found))
 
 
 @given(pairs, st.integers(1, 16))
