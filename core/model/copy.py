@@ -4,6 +4,8 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
+from core.model.machine import Partition
+
 
 @dataclass(frozen=True, slots=True)
 class Identity:
@@ -124,6 +126,8 @@ class Plan:
     drivers: tuple[str, ...] = ()
     """Modules that the copy's initrds must have: the DPSR disk's controller and the primary's."""
     warnings: tuple[str, ...] = ()
+    before: tuple[Partition, ...] = ()
+    """What is on the disk now and is going to be lost."""
 
     def slot_of(self, volume: Volume) -> Slot:
         """The slot of one of `volumes`."""

@@ -23,8 +23,11 @@ class Partition:
     name: str
     partuuid: str
     fstype: str
+    """File system, or what it is a member of (`LVM2_member`, `linux_raid_member`, …)."""
     uuid: str
     label: str
+    links: tuple[str, ...] = ()
+    """Its links under /dev/disk, sorted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,17 +55,32 @@ class Disk:
     partitions: tuple[Partition, ...]
     fstype: str = ""
     """A file system or member signature on the whole disk, without a partition table."""
+    serials: tuple[str, ...] = ()
+    """Other serial numbers under which udev and lsblk know it (SCSI disks have several)."""
+    drivers: tuple[str, ...] = ()
+    """Every kernel module between the disk and its bus (`sd_mod`, `virtio_scsi`, `virtio_pci`)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Mount:
-    """One mounted file system whose root is what is mounted (no bind mounts of sub-folders)."""
+    """One mounted file system on a block device.
+
+    A bind mount of a sub-folder is listed only when nothing else shows that its device is in use.
+    """
 
     source: str
+    """The kernel's name of the block device (`/dev/sda2`, `/dev/dm-0`)."""
     dev: tuple[int, int]
     mountpoint: str
     fstype: str
     options: tuple[str, ...]
+    """Of the mount, then of the file system."""
+    used: int = 0
+    """Bytes that are in use."""
+    block: int = 0
+    """Block size of the file system."""
+    root: str = "/"
+    """What of the file system is mounted: `/`, or a sub-folder or subvolume."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +88,7 @@ class Swap:
     """One active swap area: a partition or a file."""
 
     path: str
+    """The kernel's name of the device, or the file."""
     kind: Literal["partition", "file"]
     size: int
     uuid: str
@@ -86,6 +105,12 @@ class Holder:
     """`LVM volume vg0-root`, `md array md0`, `crypt device …`, in words for people."""
     on: tuple[str, ...]
     """Paths of the partitions or disks that it lies on, all the way down."""
+    size: int = 0
+    fstype: str = ""
+    uuid: str = ""
+    label: str = ""
+    links: tuple[str, ...] = ()
+    """Its links under /dev/mapper, /dev/md, /dev/VG and /dev/disk, sorted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +142,11 @@ class Machine:
                 if part.path == path:
                     return part
         return None
+
+    def holders_of(self, disk: Disk) -> tuple[Holder, ...]:
+        """What lies on `disk` or on one of its partitions."""
+        paths = {disk.path, *(part.path for part in disk.partitions)}
+        return tuple(holder for holder in self.holders if paths.intersection(holder.on))
 
     def mount_at(self, mountpoint: str) -> Mount | None:
         """What is mounted at `mountpoint`."""
