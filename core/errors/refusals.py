@@ -247,3 +247,31 @@ class NotConfirmed(Refused):
 
     exit_code = 37
     hint = "Run it on a terminal, or with --yes and the disk's serial number."
+
+
+class NotAWholeDisk(Refused):
+    """The name is that of a partition."""
+
+    exit_code = 38
+
+    def __init__(self, name: str, disk: str) -> None:
+        super().__init__(
+            f"{name} is a partition of {disk}. A DPSR disk is a whole disk. Nothing was written.",
+            f"If you mean all of it, name the disk: {disk}, or better its serial number.",
+        )
+
+
+class NoSerial(Refused):
+    """The disk has neither a serial number nor a WWN."""
+
+    exit_code = 39
+    hint = (
+        "Use a disk that has one. A virtual disk gets one from its host "
+        "(QEMU: serial=…, libvirt: <serial>)."
+    )
+
+    def __init__(self, disk: str) -> None:
+        super().__init__(
+            f"{disk} has neither a serial number nor a WWN: after the next start nothing would "
+            "tell it from other disks. Nothing was written."
+        )
