@@ -83,7 +83,7 @@ def soak(session: nox.Session) -> None:
 @nox.session
 def deb(session: nox.Session) -> None:
     """Build dist/dpsr_VERSION_all.deb and check it with lintian."""
-    package = _build_deb(session)
+    package = _build_deb(session, "--again")
     session.run(
         "lintian", "--fail-on", "error,warning", "--tag-display-limit", "0", str(package),
         external=True, env={"LC_ALL": "C.UTF-8"},
@@ -132,7 +132,7 @@ def _pytest(
     session.run(*command, *arguments, *(() if named else (folder,)), external=True)
 
 
-def _build_deb(session: nox.Session) -> Path:
+def _build_deb(session: nox.Session, *options: str) -> Path:
     """Build the package, unless dist/ has it already made from the same content."""
-    session.run(sys.executable, "packaging/build.py", external=True)
+    session.run(sys.executable, "packaging/build.py", *options, external=True)
     return max(DIST.glob("dpsr_*_all.deb"), key=lambda path: path.stat().st_mtime)
