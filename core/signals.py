@@ -20,6 +20,8 @@ class Ended(BaseException):
     def __init__(self, signum: int) -> None:
         super().__init__(signal.Signals(signum).name)
         self.signum = signum
+        self.disk_holds = ""
+        """As with ToolError: what the DPSR disk holds now."""
 
     @property
     def exit_code(self) -> int:
