@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the DPSR disk says of itself: the state block, read by GRUB before any kernel runs."""
+
+import re
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final, Literal, get_args
+
+Phase = Literal["building", "clean", "updating", "rolling-back"]
+
+PHASES: Final[tuple[Phase, ...]] = get_args(Phase)
+FORMAT: Final = 1
+"""Version of the state block; see docs/on-disk-format.md."""
+
+_TXID: Final = re.compile(r"[0-9a-f]{32}")
+_UUID: Final = re.compile(r"[0-9A-Za-z-]{4,36}")
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """The one value that decides what the DPSR disk holds. Raises ValueError when it is none.
+
+    Only `building` may leave `taken`, `txid` and `slot` empty.
+    """
+
+    state: Phase
+    gen: int = 0
+    """The generation that the slots hold, or held before the interrupted update; 0: none yet."""
+    taken: str = ""
+    """Its point in time: ISO 8601 with zone."""
+    txid: str = ""
+    """The transaction that made it (in `updating`: is making the next), 32 hex digits."""
+    booted: bool = False
+    """GRUB has started the copy since the last commit."""
+    slot: str = ""
+    """UUID of the slot's file system that holds GRUB's configuration (`/boot`, else `/`)."""
+    to: int | None = None
+    """In `rolling-back`: the generation to arrive at."""
+    extra: tuple[tuple[str, str], ...] = ()
+    """Keys that this version does not know, in their order; kept when it is written again."""
+
+    def __post_init__(self) -> None:
+        """Hold what readers rely on, GRUB's script among them."""
+        building = self.state == "building"
+        if self.state not in PHASES:
+            raise ValueError(f"state is {self.state!r}")
+        if self.gen < 0 or (self.gen == 0) != building:
+            raise ValueError(f"gen is {self.gen} while the state is {self.state}")
+        if (self.taken or not building) and not _is_instant(self.taken):
+            raise ValueError(f"taken is {self.taken!r}, not ISO 8601 with a zone")
+        if (self.txid or not building) and not _TXID.fullmatch(self.txid):
+            raise ValueError(f"txid is {self.txid!r}, not 32 hex digits")
+        if (self.slot or not building) and not _UUID.fullmatch(self.slot):
+            raise ValueError(f"slot is {self.slot!r}, no UUID")
+        if (self.to is None) == (self.state == "rolling-back"):
+            raise ValueError(f"to is {self.to} while the state is {self.state}")
+        if self.to is not None and not 0 < self.to <= self.gen:
+            raise ValueError(f"to is {self.to}, gen is {self.gen}")
+
+
+def _is_instant(text: str) -> bool:
+    try:
+        return "T" in text and datetime.fromisoformat(text).tzinfo is not None
+    except ValueError:
+        return False
