@@ -9,6 +9,7 @@ package's content (the sample system) then builds nothing anew.
 import fcntl
 import hashlib
 import os
+import re
 import shutil
 import sys
 import textwrap
@@ -20,7 +21,7 @@ from typing import Final
 ROOT: Final = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from core.errors import CommandFailed  # noqa: E402 - the clone is not installed
+from core.errors import CommandFailed, all_errors  # noqa: E402 - the clone is not installed
 from core.run import have, run  # noqa: E402
 from core.version import VERSION  # noqa: E402
 
@@ -85,6 +86,21 @@ def changelog(text: str, epoch: int) -> str:
     return "\n".join(entries)
 
 
+def with_codes(man: str) -> str:
+    """The man page with the exit codes of core/errors where a comment asks for a range of them."""
+
+    def listed(asked: re.Match[str]) -> str:
+        lowest, highest = int(asked[1]), int(asked[2])
+        errors = sorted((error.exit_code, error.__doc__ or "") for error in all_errors())
+        return "".join(
+            f".TP\n.B {code}\n{said.partition(chr(10) * 2)[0].strip()}\n"
+            for code, said in errors
+            if lowest <= code <= highest
+        )
+
+    return re.sub(r'\.\\" codes (\d+) (\d+)\n', listed, man)
+
+
 def build() -> None:
     """Put the sources together in .cache/deb and let dpkg-buildpackage make the package."""
     tree = WORK / f"dpsr-{VERSION}"
@@ -98,6 +114,8 @@ def build() -> None:
         else:
             shutil.copy2(source, tree / name)
     (tree / "packaging/debian").rename(tree / "debian")
+    page = tree / "packaging/dpsr.8"
+    page.write_text(with_codes(page.read_text()))
     epoch = date()
     log = changelog((ROOT / "CHANGELOG.md").read_text(), epoch)
     if not log.startswith(f"dpsr ({VERSION})"):
