@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Things that boot: samples, virtual machines, drills."""
+"""Things that boot: guests in QEMU, drills, the sample system, the rescue system."""
