@@ -54,30 +54,26 @@ def device(session: nox.Session) -> None:
 def vm(session: nox.Session) -> None:
     """Tests in QEMU guests: what users live through."""
     size, rest = _size(session)
-    _build_deb(session)
-    _pytest(session, "tests/vm", LEFT_OUT[size], *rest)
+    _pytest(session, "tests/vm", LEFT_OUT[size], *rest, needs_deb=True)
 
 
 @nox.session
 def power(session: nox.Session) -> None:
     """Power cuts at every named point."""
     size, rest = _size(session)
-    _build_deb(session)
-    _pytest(session, "tests/power", LEFT_OUT[size], *rest)
+    _pytest(session, "tests/power", LEFT_OUT[size], *rest, needs_deb=True)
 
 
 @nox.session
 def matrix(session: nox.Session) -> None:
     """The full matrix of firmware, bus, partition table and layout: hours."""
-    _build_deb(session)
-    _pytest(session, "tests/vm", "matrix", *session.posargs)
+    _pytest(session, "tests/vm", "matrix", *session.posargs, needs_deb=True)
 
 
 @nox.session
 def soak(session: nox.Session) -> None:
     """Random faults for as long as it is given: hours."""
-    _build_deb(session)
-    _pytest(session, "tests/power", "soak", *session.posargs)
+    _pytest(session, "tests/power", "soak", *session.posargs, needs_deb=True)
 
 
 @nox.session
@@ -117,11 +113,18 @@ def _python(session: nox.Session, module: str, *arguments: str) -> None:
 
 
 def _pytest(
-    session: nox.Session, folder: str, marks: str, *arguments: str, root: bool = False
+    session: nox.Session,
+    folder: str,
+    marks: str,
+    *arguments: str,
+    root: bool = False,
+    needs_deb: bool = False,
 ) -> None:
     """Run the tests of `folder`; a folder without a single test file is said to be skipped."""
     if not any((ROOT / folder).rglob("test_*.py")):
         session.skip(f"{folder} has no tests")
+    if needs_deb:
+        _build_deb(session)
     command = [sys.executable, "-m", "pytest", "-m", marks]
     if root and os.geteuid() != 0:
         # Root must not leave a cache that the user cannot write.
