@@ -22,7 +22,7 @@ PACKAGES: Final[Mapping[str, str]] = {
     "blockdev": "util-linux", "dmsetup": "dmsetup", "e2fsck": "e2fsprogs",
     "efibootmgr": "efibootmgr", "findmnt": "util-linux", "grub-editenv": "grub-common",
     "grub-install": "grub2-common", "grub-script-check": "grub-common",
-    "losetup": "util-linux", "mkfs.ext4": "e2fsprogs", "mkfs.fat": "dosfstools",
+    "losetup": "mount", "mkfs.ext4": "e2fsprogs", "mkfs.fat": "dosfstools",
     "mkswap": "util-linux", "partclone.ext4": "partclone", "partx": "util-linux",
     "qemu-img": "qemu-utils", "qemu-system-x86_64": "qemu-system-x86",
     "sfdisk": "fdisk", "systemd-run": "systemd", "tune2fs": "e2fsprogs",
