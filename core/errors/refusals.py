@@ -86,8 +86,8 @@ class DiskIsMember(Refused):
     exit_code = 18
     hint = "Take it out of that array or volume group first, or name another disk."
 
-    def __init__(self, disk: str, what: str) -> None:
-        super().__init__(f"{disk} belongs to {what}. Nothing was written.")
+    def __init__(self, disk: str, what: str, hint: str | None = None) -> None:
+        super().__init__(f"{disk} belongs to {what}. Nothing was written.", hint)
 
 
 class DiskReadOnly(Refused):

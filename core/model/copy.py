@@ -128,10 +128,19 @@ class Plan:
     warnings: tuple[str, ...] = ()
     before: tuple[Partition, ...] = ()
     """What is on the disk now and is going to be lost."""
+    hostname: str = ""
+    """Of the primary, as `kernel`, the release of its running kernel."""
+    kernel: str = ""
 
     def slot_of(self, volume: Volume) -> Slot:
         """The slot of one of `volumes`."""
         return next(slot for slot in self.slots if slot.mountpoint == volume.mountpoint)
+
+    @property
+    def boot_slot(self) -> Slot:
+        """The slot that holds /boot/grub: that of /boot, else that of /."""
+        by_mountpoint = {slot.mountpoint: slot for slot in self.slots}
+        return by_mountpoint.get("/boot") or by_mountpoint["/"]
 
     @property
     def pairs(self) -> tuple[Pair, ...]:

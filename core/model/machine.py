@@ -55,6 +55,9 @@ class Disk:
     partitions: tuple[Partition, ...]
     fstype: str = ""
     """A file system or member signature on the whole disk, without a partition table."""
+    uuid: str = ""
+    """Of that file system, as its label."""
+    label: str = ""
     serials: tuple[str, ...] = ()
     """Other serial numbers under which udev and lsblk know it (SCSI disks have several)."""
     drivers: tuple[str, ...] = ()
