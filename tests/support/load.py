@@ -174,14 +174,13 @@ def check(folders: list[Path]) -> dict[str, int]:
     places = [page * mmap.PAGESIZE + 8 * page for page in range(PAGES)]
     order += [int.from_bytes(pages[at : at + 8], "big") for at in places]
     for mode in ("wal", "delete"):
-        data = sqlite3.connect(home / f"{mode}.db", timeout=60)
-        said = data.execute("pragma integrity_check").fetchall()
-        assert said == [("ok",)], f"{mode}.db: {said[:5]}"
-        rows, total, last = data.execute("select count(*), sum(n), max(n) from t").fetchone()
+        with contextlib.closing(sqlite3.connect(home / f"{mode}.db", timeout=60)) as data:
+            said = data.execute("pragma integrity_check").fetchall()
+            assert said == [("ok",)], f"{mode}.db: {said[:5]}"
+            rows, total, last = data.execute("select count(*), sum(n), max(n) from t").fetchone()
         assert rows % 2 == 0, f"{mode}.db holds half a transaction: {rows} rows"
         assert total == 0, f"{mode}.db holds half a transaction: the sum is {total}"
         order.append(last)
-        data.close()
     assert order == sorted(order, reverse=True), f"later writes without earlier ones: {order}"
     assert order[0] - order[-1] <= 1, f"more than one round apart: {order}"
     assert order[-1] > 0, "nothing was written yet"
