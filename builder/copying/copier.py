@@ -1,0 +1,154 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Copies byte ranges from one device to another: threads read ahead, the caller's thread writes.
+
+One thread writes, in order, so that a writer may keep a log. Memory: a few buffers, whatever the
+size of the disk.
+"""
+
+import signal
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from typing import Final, Self
+
+import numpy as np
+
+from builder.change.compare import differing
+from builder.copying.direct import Reader, Writer, buffer
+from core.model.blockset import EMPTY, BlockSet
+from core.screen import Advance
+
+CHUNK: Final = 2 << 20
+"""Bytes that are read at once."""
+_DEPTH: Final = 6
+_THREADS: Final = 4
+_BRIDGE: Final = 32 << 10
+"""Gaps up to this long are copied along: that is quicker than to leave them out."""
+_MOST_PIECES: Final = 64
+
+Pieces = list[tuple[int, memoryview]]
+"""Offset on the device, and what is there."""
+
+
+@dataclass(slots=True)
+class _Slab:
+    """Room for one batch, and for its counterpart when it is compared."""
+
+    ours: memoryview
+    theirs: memoryview
+
+
+class Copier:
+    """Threads and buffers for any number of copies, one after the other. A context manager."""
+
+    def __init__(self) -> None:
+        self._pool = ThreadPoolExecutor(_THREADS, "copier", initializer=_heed_no_signals)
+        self._spare = [_Slab(buffer(CHUNK), memoryview(b"")) for _ in range(_DEPTH)]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._pool.shutdown(cancel_futures=True)
+
+    def copy(
+        self,
+        reader: Reader,
+        writer: Writer,
+        blocks: BlockSet,
+        advance: Advance,
+        *,
+        spared: BlockSet = EMPTY,
+        against: Reader | None = None,
+    ) -> int:
+        """Copy `blocks`, but for `spared`, and return how many bytes were written.
+
+        With `against`, which reads what `writer` writes, only 4 KiB blocks that differ are
+        written. Short gaps between the blocks may be written, too. Raises ReadFailed, WriteFailed.
+        """
+        written = 0
+        batches = _batches(_bridged(blocks, _BRIDGE).minus(spared))
+        batch = next(batches, None)
+        reading: deque[Future[tuple[_Slab, int, Pieces]]] = deque()
+        try:
+            while batch or reading:
+                while batch and self._spare:
+                    slab = self._spare.pop()
+                    reading.append(self._pool.submit(_fetch, reader, against, batch, slab))
+                    batch = next(batches, None)
+                slab, examined, pieces = reading.popleft().result()
+                for offset, view in pieces:
+                    writer.write(offset, view)
+                    written += len(view)
+                self._spare.append(slab)
+                advance(examined)
+        finally:
+            wait(reading)  # only after a failure: nobody may still read into what is let go
+        return written
+
+    def read(self, reader: Reader, blocks: BlockSet, room: memoryview) -> Pieces:
+        """Read `blocks` into `room`, which is large enough, with all threads. Raises ReadFailed."""
+        pieces: Pieces = []
+        used = 0
+        for start, end in blocks.pieces(CHUNK):
+            pieces.append((start, room[used : used + end - start]))
+            used += end - start
+        done = [self._pool.submit(_fill, reader, pieces[n::_THREADS]) for n in range(_THREADS)]
+        wait(done)
+        for each in done:
+            each.result()
+        return pieces
+
+
+def _fetch(
+    reader: Reader, against: Reader | None, batch: list[tuple[int, int]], slab: _Slab
+) -> tuple[_Slab, int, Pieces]:
+    """Read one batch; return the slab, the bytes examined, and the pieces to write."""
+    pieces: Pieces = []
+    used = 0
+    if against is not None and not slab.theirs:
+        slab.theirs = buffer(CHUNK)
+    for start, end in batch:
+        here = slice(used, used + end - start)
+        ours = slab.ours[here]
+        used = here.stop
+        reader.read_into(start, ours)
+        if against is None:
+            pieces.append((start, ours))
+            continue
+        against.read_into(start, slab.theirs[here])
+        pieces += (
+            (start + first, ours[first:last]) for first, last in differing(ours, slab.theirs[here])
+        )
+    return slab, used, pieces
+
+
+def _fill(reader: Reader, pieces: Pieces) -> None:
+    for offset, view in pieces:
+        reader.read_into(offset, view)
+
+
+def _batches(blocks: BlockSet) -> Iterator[list[tuple[int, int]]]:
+    """Ranges in order, as many at a time as fit into one buffer."""
+    batch: list[tuple[int, int]] = []
+    size = 0
+    for start, end in blocks.pieces(CHUNK):
+        if size + end - start > CHUNK or len(batch) == _MOST_PIECES:
+            yield batch
+            batch, size = [], 0
+        batch.append((start, end))
+        size += end - start
+    if batch:
+        yield batch
+
+
+def _bridged(blocks: BlockSet, gap: int) -> BlockSet:
+    """Ranges that are at most `gap` bytes apart joined."""
+    longer = np.array([0, gap])
+    return BlockSet(BlockSet.of(blocks.ranges + longer).ranges - longer)
+
+
+def _heed_no_signals() -> None:
+    """Ending signals are for the main thread, which may defer them."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())

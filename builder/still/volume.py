@@ -1,0 +1,135 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""One volume under way to its slot: what is equal on both sides, and what is still to be copied.
+
+What makes the live copy right is one invariant: `copied` holds ranges that are equal on both
+sides, but for what was written since (`dirty`). To be copied is always what is in use and not
+known to be equal. When that is nothing while the volume stands still, the two are equal.
+"""
+
+import time
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
+from typing import Final
+
+from builder.change import superblock
+from builder.change.superblock import Superblock
+from builder.change.used import swap_extents, used
+from builder.copying.copier import Copier
+from builder.copying.direct import Reader, SlotWriter, Writer, buffer
+from builder.still.tracker import GRAIN
+from core.errors import StepFailed
+from core.model.blockset import EMPTY, BlockSet
+from core.model.live import Source
+from core.screen import Advance
+
+_CHEAP: Final = 0.05
+"""Seconds: a used map that takes less is read again while the volume is frozen."""
+_SUPERBLOCK: Final = BlockSet.of([(0, GRAIN)])
+
+
+@dataclass(slots=True)
+class Volume:
+    """See above. Ranges are bytes of the volume, in whole grains of 4 KiB but for its end."""
+
+    source: Source
+    reader: Reader
+    writer: Writer
+    against: Reader | None
+    """Reads the slot, when only what differs is to be written."""
+    shape: Superblock
+    identity: BlockSet
+    """Left out of every copy."""
+    read_only: bool
+    """A file system that is mounted so writes nothing when it is frozen."""
+    copied: BlockSet = EMPTY
+    dirty: BlockSet = EMPTY
+    used: BlockSet = EMPTY
+    swap: BlockSet = EMPTY
+    """Its active swap files: nobody's data."""
+    todo: BlockSet = EMPTY
+    """What was to be copied at the last `survey`."""
+    _survey_seconds: float = 0.0
+
+    def survey(self) -> None:
+        """Find what is to be copied. The tracker's events must have been taken just before."""
+        self.copied, self.dirty = self.copied.minus(self.dirty), EMPTY
+        begun = time.monotonic()
+        self.used = self._used()
+        self._survey_seconds = time.monotonic() - begun
+        self.swap = swap_extents(self.source.mountpoint).aligned(GRAIN)
+        self.todo = self.used.minus(self.swap).minus(self.identity).minus(self.copied)
+
+    def copy(self, copier: Copier, advance: Advance) -> int:
+        """Copy what the survey found; return how many bytes were written."""
+        written = copier.copy(
+            self.reader, self.writer, self.todo, advance, spared=self.identity, against=self.against
+        )
+        self.copied = self.copied.union(self.todo)
+        return written
+
+    def rest(self) -> BlockSet:
+        """What is to be copied while the volume is frozen, a survey having been made before.
+
+        Nothing here takes long: the large sets are left alone, unless they are quickly had.
+        """
+        rest = self.todo.union(self.dirty)
+        if self._survey_seconds < _CHEAP:
+            now = self._used()
+            # What was allocated and not written yet (fallocate) made no event.
+            rest = rest.union(now.minus(self.used)).intersect(now)
+            self.used = now
+        else:
+            self.used = self.used.union(self.dirty)
+        return rest.minus(self.swap).minus(self.identity)
+
+    def shows_freeze(self, seen: BlockSet) -> bool:
+        """Whether what the tracker saw in a freeze has the superblock that the freeze wrote."""
+        return self.read_only or bool(seen.intersect(_SUPERBLOCK))
+
+    def wrote(self, seen: BlockSet) -> bool:
+        """Whether what the tracker saw concerns data, and not free space that was discarded."""
+        return bool(seen.intersect(self.used).minus(self.swap))
+
+    def forget_identity(self) -> None:
+        """Put zeros where the slot's identity is, so that nothing takes it for a file system."""
+        zeros = buffer(max(end - start for start, end in self.identity))
+        for start, end in self.identity:
+            self.writer.write(start, zeros[: end - start])
+        self.writer.flush()
+
+    def read_identity(self, copier: Copier) -> tuple[tuple[int, bytes], ...]:
+        """The identity blocks. Raises StepFailed when the file system was resized meanwhile."""
+        now = read_shape(self.reader, self.source.device)
+        if (now.blocks, now.backup_groups) != (self.shape.blocks, self.shape.backup_groups):
+            raise StepFailed(f"The file system at {self.source.mountpoint} was resized meanwhile.")
+        room = buffer(self.identity.total)
+        return tuple(
+            (at, bytes(view)) for at, view in copier.read(self.reader, self.identity, room)
+        )
+
+    def _used(self) -> BlockSet:
+        return used(self.source.mountpoint, self.shape.size).aligned(GRAIN).within(self.source.size)
+
+
+def read_shape(reader: Reader, where: str) -> Superblock:
+    """The superblock of the device that `reader` reads. Raises CannotCopyFileSystem."""
+    room = buffer(GRAIN)
+    reader.read_into(0, room)
+    return superblock.parse(bytes(room[superblock.AT : superblock.AT + superblock.SIZE]), where)
+
+
+def open_volume(
+    source: Source, writer: Writer | None, stack: ExitStack, *, compare: bool, read_only: bool
+) -> Volume:
+    """Open what a volume needs; `stack` closes it. Raises ReadFailed, WriteFailed."""
+    reader = stack.enter_context(closing(Reader(source.device)))
+    shape = read_shape(reader, source.device)
+    return Volume(
+        source=source,
+        reader=reader,
+        writer=writer or stack.enter_context(closing(SlotWriter(source.target))),
+        against=stack.enter_context(closing(Reader(source.target))) if compare else None,
+        shape=shape,
+        identity=superblock.identity_blocks(shape).aligned(GRAIN).within(source.size),
+        read_only=read_only,
+    )
