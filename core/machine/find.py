@@ -41,14 +41,14 @@ def is_stable_name(machine: Machine, name: str) -> bool:
 def find_recorded(machine: Machine, serial: str, wwn: str, guid: str) -> Disk | None:
     """The DPSR disk that the configuration records, or None when it is not there.
 
-    All three must fit as far as they are recorded, but a `guid` only where the disk shows one. Two
-    disks that both fit (a clone of the DPSR disk that was given its serial) raise AmbiguousDisk.
+    All three must fit as far as they are recorded; WWN and GUID only where the disk shows one,
+    since udev may have been told to leave it alone. Two disks that both fit raise AmbiguousDisk.
     """
     tests: list[Callable[[Disk], bool]] = []
     if serial:
         tests.append(lambda disk: _is_serial(disk, serial))
     if wwn:
-        tests.append(lambda disk: _is_wwn(disk, wwn))
+        tests.append(lambda disk: _is_wwn(disk, wwn) or (bool(serial) and not disk.wwn))
     if guid:
         tests.append(lambda disk: disk.guid in {"", guid.lower()})
     found = [disk for disk in machine.disks if tests and all(test(disk) for test in tests)]
