@@ -6,8 +6,9 @@ import re
 import socket
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from pexpect import EOF, TIMEOUT
 from pexpect.spawnbase import SpawnBase
@@ -36,7 +37,13 @@ class Console(SpawnBase):  # type: ignore[misc] # pexpect ships no types
     """
 
     def __init__(self, sock: socket.socket, log: Path) -> None:
-        super().__init__(timeout=60, maxread=1 << 16, searchwindowsize=None, encoding="utf-8", codec_errors="replace")
+        super().__init__(
+            timeout=60,
+            maxread=1 << 16,
+            searchwindowsize=None,
+            encoding="utf-8",
+            codec_errors="replace",
+        )
         self._sock = sock
         self.log = log
         self._arrived = threading.Condition()
@@ -105,10 +112,8 @@ class Console(SpawnBase):  # type: ignore[misc] # pexpect ships no types
 
     def close(self) -> None:
         """Hang up, once what is still under way has been logged."""
-        try:
+        with suppress(OSError):  # QEMU may have hung up first
             self._sock.shutdown(socket.SHUT_RDWR)
-        except OSError:
-            pass  # QEMU hung up first
         self._reader.join(5)
         self._sock.close()
 
@@ -126,7 +131,3 @@ def tail(log: Path, lines: int = 15) -> str:
     """The last lines of the console log, for messages."""
     said = [line for line in text_of(log).splitlines() if line.strip()]
     return os.linesep.join(said[-lines:])
-
-
-EndOfGuest: Any = EOF
-NotHeard: Any = TIMEOUT

@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 from typing import Literal
 
-from core.errors import CommandFailed, ImageUnusable
+from core.errors import CommandFailed, ImageUnusable, ProgramMissing
 from core.run import run
 from images.vm import OVMF_CODE, OVMF_VARS
 
@@ -27,7 +27,15 @@ def image_format(path: Path) -> ImageFormat:
 def virtual_size(path: Path) -> int:
     """Size of the disk that an image holds, in bytes. Raises ImageUnusable."""
     try:
-        said = run("qemu-img", "info", "--force-share", "--output=json", "-f", image_format(path), str(path))
+        said = run(
+            "qemu-img",
+            "info",
+            "--force-share",
+            "--output=json",
+            "-f",
+            image_format(path),
+            str(path),
+        )
     except CommandFailed as failure:
         raise ImageUnusable(f"{path} is no disk image: {failure.stderr.strip()}") from None
     return int(json.loads(said)["virtual-size"])
@@ -43,7 +51,8 @@ def new_overlay(path: Path, backing: Path) -> Path:
     """A qcow2 file that takes the writes meant for `backing`."""
     backing = backing.resolve()
     run(
-        "qemu-img", "create", "-q", "-f", "qcow2", "-F", image_format(backing), "-b", str(backing), str(path),
+        "qemu-img", "create", "-q", "-f", "qcow2",
+        "-F", image_format(backing), "-b", str(backing), str(path),
     )  # fmt: skip
     return path
 
@@ -51,13 +60,14 @@ def new_overlay(path: Path, backing: Path) -> Path:
 def new_vars(path: Path, like: Path | None = None) -> Path:
     """Firmware variables (qcow2) of one machine: empty, or a copy of another machine's.
 
-    Raises ImageUnusable when OVMF is not installed.
+    Raises ProgramMissing when OVMF is not installed.
     """
     if not OVMF_CODE.exists():
-        raise ImageUnusable("The UEFI firmware for QEMU is missing.", "Install it with: apt install ovmf")
+        raise ProgramMissing("OVMF (UEFI firmware for QEMU)", "ovmf")
     source = like or OVMF_VARS
     run(
-        "qemu-img", "convert", "-q", "-f", image_format(source), "-O", "qcow2", str(source), str(path),
+        "qemu-img", "convert", "-q",
+        "-f", image_format(source), "-O", "qcow2", str(source), str(path),
     )  # fmt: skip
     return path
 
@@ -65,7 +75,7 @@ def new_vars(path: Path, like: Path | None = None) -> Path:
 def convert(source: Path, target: Path, kind: ImageFormat = "qcow2") -> Path:
     """Copy an image into another format; empty space stays empty."""
     run(
-        "qemu-img", "convert", "-q", "-f", image_format(source), "-O", kind, str(source), str(target),
-        timeout=600,
+        "qemu-img", "convert", "-q",
+        "-f", image_format(source), "-O", kind, str(source), str(target), timeout=600,
     )  # fmt: skip
     return target

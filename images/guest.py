@@ -1,68 +1,38 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A virtual machine that is switched on, spoken to, and always switched off again."""
 
+import base64
 import contextlib
-import shlex
 import socket
 import time
-from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
-from core.errors import CommandFailed, ProgramTimeout
+from core.errors import ProgramTimeout
 from core.run import Process, end, start
 from images import accel, cache, disks
 from images.console import Console, tail, text_of
-from images.vm import PORTS, DirectKernel, DiskSpec, Drive, Firmware, Machine, Wires, arguments, backend, devices
+from images.job import Job, Result
+from images.vm import (
+    PORTS,
+    DirectKernel,
+    DiskSpec,
+    Drive,
+    Firmware,
+    Machine,
+    Wires,
+    arguments,
+    backend,
+    devices,
+)
 from images.wire import Agent, GuestError, Late, Monitor
 
 _ENVIRONMENT: Final = (
     "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
     "HOME=/root", "LC_ALL=C.UTF-8", "TERM=dumb",
 )  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True)
-class Result:
-    """What a program in the guest came to. `status` is negative for a signal."""
-
-    status: int
-    out: str
-    err: str
-
-
-class Job:
-    """A program that runs in the guest."""
-
-    def __init__(self, agent: Agent, pid: int, argv: Sequence[str]) -> None:
-        self._agent = agent
-        self.pid = pid
-        self._argv = argv
-        self._result: Result | None = None
-
-    def poll(self) -> Result | None:
-        """Its result, or None while it runs."""
-        if self._result is None:
-            said = self._agent.call("guest-exec-status", pid=self.pid)
-            if said["exited"]:
-                status = int(said.get("exitcode", 0)) or -int(said.get("signal", 0))
-                self._result = Result(status, _text(said.get("out-data")), _text(said.get("err-data")))
-        return self._result
-
-    def wait(self, timeout: float = 60, ok: Collection[int] | None = (0,)) -> Result:
-        """Wait for its end. Raises ProgramTimeout (it runs on), CommandFailed (status not in `ok`)."""
-        deadline = time.monotonic() + timeout
-        pause = 0.02
-        while (result := self.poll()) is None:
-            if time.monotonic() > deadline:
-                raise ProgramTimeout(shlex.join(self._argv), timeout)
-            time.sleep(pause)
-            pause = min(0.5, pause * 1.5)
-        if ok is not None and result.status not in ok:
-            raise CommandFailed(shlex.join(self._argv), result.status, f"{result.err}\n{result.out}")
-        return result
 
 
 class Guest:
@@ -121,7 +91,10 @@ class Guest:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         try:
             self.pull_power()
@@ -149,11 +122,14 @@ class Guest:
             drive = self._drive(spec)
             self._drives[drive.name] = drive
         ours, theirs = zip(*(socket.socketpair() for _ in range(3)), strict=True)
-        wires = Wires(theirs[0].fileno(), theirs[1].fileno(), theirs[2].fileno() if self._with_agent else None)
+        wires = Wires(
+            theirs[0].fileno(), theirs[1].fileno(), theirs[2].fileno() if self._with_agent else None
+        )
         machine = Machine(
-            drives=tuple(self._drives.values()), firmware=self.firmware, accel=accel.accelerator(self._kernel),
-            wires=wires, vars=self.vars, memory_mib=self.memory_mib, cpus=self.cpus, direct=self.direct,
-            load=self.load, drill=self.drill, extra=self.extra,
+            drives=tuple(self._drives.values()), firmware=self.firmware,
+            accel=accel.accelerator(self._kernel), wires=wires, vars=self.vars,
+            memory_mib=self.memory_mib, cpus=self.cpus, direct=self.direct, load=self.load,
+            drill=self.drill, extra=self.extra,
         )  # fmt: skip
         errors = open(self.folder / "qemu.log", "ab")  # noqa: SIM115 - closed below
         with errors:
@@ -228,7 +204,7 @@ class Guest:
     # --- the system in it ---------------------------------------------------------------------
 
     def wait_up(self, timeout: float = 300) -> str:
-        """Wait until the system has started: `running`, or `degraded` with failed units. Raises Late."""
+        """Wait until the system has started; returns `running`, or `degraded`. Raises Late."""
         deadline = time.monotonic() + timeout
         self.agent.sync(timeout)
         job = self.start("systemctl", "is-system-running", "--wait")
@@ -241,8 +217,6 @@ class Guest:
         """Start a program in the guest and go on."""
         arguments: dict[str, Any] = {"path": argv[0], "arg": argv[1:], "env": _ENVIRONMENT}
         if given:
-            import base64
-
             arguments["input_data"] = base64.b64encode(given).decode()
         said = self.agent.call("guest-exec", capture_output=keep_output, **arguments)
         return Job(self.agent, said["pid"], argv)
@@ -344,22 +318,30 @@ class Guest:
         self.monitor.human(f"drive_del {drive.name}-file")
 
     def wait_disk(self, serial: str, timeout: float = 30) -> str:
-        """Wait until the guest's kernel knows the disk with this serial number; returns `/dev/NAME`."""
+        """Wait until the guest's kernel knows this disk; returns `/dev/NAME`."""
         script = 'until lsblk -dno NAME,SERIAL | grep -w "$1"; do sleep 0.1; done'
         said = self.run("/bin/sh", "-c", script, "sh", serial, timeout=timeout).out
         return f"/dev/{said.split()[0]}"
 
     def file_of(self, serial: str) -> Path:
-        """The file that holds what the guest wrote to this disk (an overlay, or the disk itself)."""
+        """The file that the guest's writes to this disk go to: its overlay, or the disk."""
         return next(self._file(spec) for spec in self.disks if spec.serial == serial)
 
     def _drive(self, spec: DiskSpec) -> Drive:
-        taken = {d.port for d in self._drives.values() if (d.spec.bus == "sata") == (spec.bus == "sata")}
+        taken = {
+            d.port for d in self._drives.values() if (d.spec.bus == "sata") == (spec.bus == "sata")
+        }
         port = next(n for n in range(PORTS if spec.bus != "sata" else 6) if n not in taken)
         file = self._file(spec)
         self._count += 1
         name = f"disk-{'s' if spec.bus == 'sata' else ''}{port}"
-        return Drive(name, file, disks.image_format(file) if spec.overlay or spec.format is None else spec.format, spec, port)
+        return Drive(
+            name,
+            file,
+            disks.image_format(file) if spec.overlay or spec.format is None else spec.format,
+            spec,
+            port,
+        )
 
     def _file(self, spec: DiskSpec) -> Path:
         if not spec.overlay:
@@ -374,12 +356,3 @@ class Guest:
             if wire is not None:
                 wire.close()
         self._monitor = self._agent = self._console = None
-
-
-def _text(data: str | None) -> str:
-    import base64
-
-    return base64.b64decode(data or "").decode("utf-8", "replace")
-
-
-__all__ = ["DiskSpec", "Guest", "Job", "Result", "replace"]

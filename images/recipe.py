@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a sample system is made of: packages, partitions, fstab. Pure; `sample.py` carries it out."""
+"""What a sample system is made of: packages, partitions, fstab. Pure."""
 
 import hashlib
 import json
@@ -104,7 +104,7 @@ def layout(recipe: Recipe) -> tuple[Part, ...]:
     if recipe.boot_partition:
         before.append(("boot", 256 * MIB))
     swap = 128 * MIB if recipe.swap == "partition" else 0
-    parts = []
+    parts: list[Part] = []
     start = MIB
     for what, size in before:
         parts.append(Part(len(parts) + 1, what, start, size, _uuid(recipe, what)))
@@ -127,9 +127,12 @@ def sfdisk_script(recipe: Recipe) -> str:
     types = _GPT_TYPES if recipe.table == "gpt" else _MBR_TYPES
     lines = [f"label: {'gpt' if recipe.table == 'gpt' else 'dos'}", "unit: sectors"]
     disk_id = _digest(recipe, "disk")
-    lines.append(f"label-id: {uuid.UUID(disk_id[:32]) if recipe.table == 'gpt' else '0x' + disk_id[:8]}")
+    lines.append(
+        f"label-id: {uuid.UUID(disk_id[:32]) if recipe.table == 'gpt' else '0x' + disk_id[:8]}"
+    )
     for part in layout(recipe):
-        line = f"{part.number}: start={part.start // 512}, size={part.size // 512}, type={types[part.what]}"
+        line = f"{part.number}: start={part.start // 512}, size={part.size // 512}"
+        line += f", type={types[part.what]}"
         if recipe.table == "gpt":
             line += f", uuid={uuid.UUID(_digest(recipe, 'part', part.what)[:32])}"
         elif part.what == ("boot" if recipe.boot_partition else "root"):

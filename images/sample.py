@@ -1,12 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Builds the sample system: a small real Debian on a disk image. `python -m images.sample --help`."""
+"""Builds a small real Debian on a disk image. Try `python -m images.sample --help`."""
 
 import argparse
 import hashlib
-import contextlib
 import os
 import shlex
-import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -15,7 +13,8 @@ from pathlib import Path
 from typing import Final
 
 from core.run import need, run
-from images import accel, cache, disks, recipe as recipes
+from images import accel, cache, disks
+from images import recipe as recipes
 from images.guest import Guest
 from images.recipe import Recipe
 from images.vm import DirectKernel, DiskSpec
@@ -27,7 +26,12 @@ UP: Final = "up"
 
 _SCRIPTS: Final = Path(__file__).with_name("scripts")
 _MIRROR: Final = "http://deb.debian.org/debian"
-_LEFT_OUT: Final = ("/usr/share/man/*", "/usr/share/doc/*", "/usr/share/info/*", "/usr/share/locale/*")
+_LEFT_OUT: Final = (
+    "/usr/share/man/*",
+    "/usr/share/doc/*",
+    "/usr/share/info/*",
+    "/usr/share/locale/*",
+)
 _BUILD_TIMEOUT: Final = 1800.0
 
 
@@ -74,8 +78,10 @@ def base(recipe: Recipe, say: Say) -> Path:
     mirror = os.environ.get("DPSR_MIRROR", _MIRROR)
 
     def build(folder: Path) -> None:
-        say(f"Fetching and unpacking Debian {recipe.release} ({len(packages)} packages and what they need)")
+        say(f"Fetching and unpacking Debian {recipe.release} (some minutes, once)")
+        kept = "/var/cache/sample"  # what goes on later, in assemble.sh, without a network
         loaders = " ".join(recipes.LOADER_PACKAGES.values())
+        fetch = f"mkdir -p {kept}; cd {kept}; apt-get -q download {loaders}"
         proxy = run("apt-config", "--format", "%v", "dump", "Acquire::http::Proxy").strip()
         argv = [
             "mmdebstrap", "--quiet", "--variant=minbase", "--format=tar",
@@ -85,13 +91,15 @@ def base(recipe: Recipe, say: Say) -> Path:
             '--aptopt=APT::Install-Recommends "false"',
             *([f'--aptopt=Acquire::http::Proxy "{proxy}"'] if proxy else []),
             f"--include={','.join(packages)}",
-            f'--customize-hook=chroot "$1" sh -ec "mkdir -p /var/cache/sample; cd /var/cache/sample; '
-            f'apt-get -q download {loaders}"',
+            f'--customize-hook=chroot "$1" sh -ec "{fetch}"',
             suite, str(folder / "base.tar"), mirror,
         ]  # fmt: skip
         run(*argv, timeout=_BUILD_TIMEOUT)
 
-    return cache.built("base", recipes.key("base", suite, packages, _LEFT_OUT, mirror), build) / "base.tar"
+    return (
+        cache.built("base", recipes.key("base", suite, packages, _LEFT_OUT, mirror), build)
+        / "base.tar"
+    )
 
 
 def build(recipe: Recipe, say: Say = lambda _: None) -> Sample:
@@ -116,10 +124,18 @@ def _assemble(recipe: Recipe, tar: Path, folder: Path) -> None:
     image = folder / "disk.raw"
     with open(image, "wb") as stream:
         stream.truncate(recipe.size)
-    run("sfdisk", "--quiet", "--no-reread", "--no-tell-kernel", str(image), given=recipes.sfdisk_script(recipe).encode())
+    run(
+        "sfdisk",
+        "--quiet",
+        "--no-reread",
+        "--no-tell-kernel",
+        str(image),
+        given=recipes.sfdisk_script(recipe).encode(),
+    )
     settings: dict[str, str] = {
         "hostname": f"debian{recipe.release}", "fstab": recipes.fstab(recipe),
-        "machine_id": recipes.key(recipe, "machine") * 2, "loader": recipes.LOADER_PACKAGES[recipe.firmware],
+        "machine_id": recipes.key(recipe, "machine") * 2,
+        "loader": recipes.LOADER_PACKAGES[recipe.firmware],
     }  # fmt: skip
     for what in ("root", "boot", "esp", "swap"):
         part = next((part for part in recipes.layout(recipe) if part.what == what), None)
@@ -131,7 +147,8 @@ def _assemble(recipe: Recipe, tar: Path, folder: Path) -> None:
     mapping = () if os.getuid() == 0 else ("--map-root-user", "--map-auto")
     run(
         "unshare", *mapping, "--mount", "--pid", "--fork", "--kill-child",
-        "/bin/sh", str(_SCRIPTS / "assemble.sh"), str(tar), str(image), str(folder), str(folder / "settings"),
+        "/bin/sh", str(_SCRIPTS / "assemble.sh"),
+        str(tar), str(image), str(folder), str(folder / "settings"),
         timeout=_BUILD_TIMEOUT,
     )  # fmt: skip
 
@@ -145,28 +162,28 @@ def _finish(recipe: Recipe, folder: Path) -> None:
         folder / "vmlinuz", folder / "initrd.img", f"root=UUID={root} ro console=tty0 console=ttyS0"
     )
     spec = DiskSpec(disk, recipe.bus, recipes.PRIMARY_SERIAL, overlay=False)
-    with Guest([spec], recipe.firmware, vars=firmware_vars, direct=direct, kernel=direct.kernel) as guest:
+    with Guest(
+        [spec], recipe.firmware, vars=firmware_vars, direct=direct, kernel=direct.kernel
+    ) as guest:
         guest.wait_up(timeout=600)
         guest.put("/run/finish.sh", (_SCRIPTS / "finish.sh").read_bytes())
         guest.run(
-            "/bin/sh", "/run/finish.sh", recipe.firmware, recipe.modules, recipe.swap, str(recipes.SWAP_FILE),
-            recipes.PRIMARY_SERIAL, timeout=600,
+            "/bin/sh", "/run/finish.sh", recipe.firmware, recipe.modules, recipe.swap,
+            str(recipes.SWAP_FILE), recipes.PRIMARY_SERIAL, timeout=600,
         )  # fmt: skip
         guest.poweroff()
 
 
 def installed(sample: Sample, deb: Path, say: Say = lambda _: None) -> Sample:
-    """`sample` with the package `deb` installed, by apt, in the running system, as a user does it."""
+    """`sample` with the package `deb`, installed by apt in the running system, as users do."""
 
     def make(folder: Path) -> None:
         say(f"Installing {deb.name} in {sample.recipe.name}")
         with _started(sample, folder, say) as guest:
-            guest.put(f"/var/tmp/{deb.name}", deb.read_bytes())
-            guest.sh(
-                f"DEBIAN_FRONTEND=noninteractive apt-get -q -y install /var/tmp/{deb.name}; "
-                f"rm /var/tmp/{deb.name}; sync",
-                timeout=600,
-            )
+            there = f"/root/{deb.name}"
+            guest.put(there, deb.read_bytes())
+            install = "DEBIAN_FRONTEND=noninteractive apt-get -q -y install"
+            guest.sh(f"{install} {there} 2>&1; rm {there}; sync", timeout=600)
             if _can_save(sample):
                 guest.savevm(UP)
             guest.poweroff()
@@ -179,7 +196,9 @@ def installed(sample: Sample, deb: Path, say: Say = lambda _: None) -> Sample:
 
 
 @contextmanager
-def booted(sample: Sample, plug: Sequence[DiskSpec] = (), say: Say = lambda _: None) -> Iterator[Guest]:
+def booted(
+    sample: Sample, plug: Sequence[DiskSpec] = (), say: Say = lambda _: None
+) -> Iterator[Guest]:
     """A guest that is up already, in a second or two: it goes on from a kept snapshot.
 
     `plug`: disks that are hot-plugged (any bus but SATA). With an NVMe primary, which QEMU cannot
@@ -205,7 +224,13 @@ def _started(sample: Sample, folder: Path, say: Say) -> Guest:
         for path in source.glob("*.qcow2"):
             run("cp", "--reflink=auto", "--sparse=auto", str(path), str(folder / path.name))
     spec = sample.spec(path=disk, overlay=False)
-    return _UpGuest([spec], sample.recipe.firmware, vars=nvram, load=UP if source else None, kernel=sample.kernel)
+    return _UpGuest(
+        [spec],
+        sample.recipe.firmware,
+        vars=nvram,
+        load=UP if source else None,
+        kernel=sample.kernel,
+    )
 
 
 class _UpGuest(Guest):
@@ -254,7 +279,7 @@ def _engine(sample: Sample) -> tuple[str, ...]:
 def main(argv: Sequence[str]) -> int:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m images.sample", description=__doc__)
-    parser.add_argument("action", choices=["build", "run"])
+    parser.add_argument("action", choices=["build", "warm"], help="warm: also keep it booted")
     parser.add_argument("--release", type=int, default=13, choices=sorted(recipes.SUITES))
     parser.add_argument("--firmware", default="uefi", choices=["uefi", "bios"])
     parser.add_argument("--table", default="gpt", choices=["gpt", "mbr"])
@@ -263,10 +288,20 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--bus", default="virtio", choices=["virtio", "scsi", "nvme", "sata"])
     parser.add_argument("--modules", default="most", choices=["most", "dep"])
     parser.add_argument("--kernel", default="cloud", choices=["cloud", "generic"])
+    parser.add_argument("--deb", type=Path, help="install this package in it")
     options = vars(parser.parse_args(argv))
-    action = options.pop("action")
-    sample = build(Recipe(**options), lambda line: print(line, file=sys.stderr, flush=True))
-    print(sample.folder)
+    action, deb = options.pop("action"), options.pop("deb")
+
+    def say(line: str) -> None:
+        sys.stderr.write(f"{line}\n")
+        sys.stderr.flush()
+
+    sample = build(Recipe(**options), say)
+    if deb is not None:
+        sample = installed(sample, deb, say)
+    if action == "warm":
+        warm(sample, say)
+    sys.stdout.write(f"{sample.folder}\n")
     return 0
 
 

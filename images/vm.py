@@ -41,7 +41,7 @@ class DiskSpec:
 
 @dataclass(frozen=True, slots=True)
 class Drive:
-    """A disk as QEMU gets it: the file that is written, its format, and its place in the machine."""
+    """A disk as QEMU gets it: the file that is written, its format, its place in the machine."""
 
     name: str
     file: Path
@@ -111,7 +111,11 @@ def devices(drive: Drive) -> tuple[dict[str, str | int], ...]:
     """
     spec = drive.spec
     port = f"port{drive.port}"
-    common: dict[str, str | int] = {"id": drive.name, "drive": f"{drive.name}-file", "serial": spec.serial}
+    common: dict[str, str | int] = {
+        "id": drive.name,
+        "drive": f"{drive.name}-file",
+        "serial": spec.serial,
+    }
     if spec.bootindex is not None:
         common["bootindex"] = spec.bootindex
     match spec.bus:
@@ -135,7 +139,8 @@ def arguments(machine: Machine) -> tuple[str, ...]:
         "-machine", "q35", *machine.accel,
         "-m", f"{machine.memory_mib}M", "-smp", str(machine.cpus),
         "-nic", "none", "-vga", "std", "-rtc", "base=utc",
-        "-chardev", f"socket,id=monitor,fd={machine.wires.monitor}", "-mon", "chardev=monitor,mode=control",
+        "-chardev", f"socket,id=monitor,fd={machine.wires.monitor}",
+        "-mon", "chardev=monitor,mode=control",
         "-chardev", f"socket,id=console,fd={machine.wires.console}", "-serial", "chardev:console",
         "-device", "virtio-rng-pci",
     ]  # fmt: skip

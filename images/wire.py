@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Talking to QEMU: one JSON document a line over a socket, for its monitor and the guest's agent."""
+"""Talking to QEMU's monitor and the guest's agent: one JSON document a line over a socket."""
 
 import base64
 import json
 import random
 import socket
 import time
+from collections.abc import Mapping
 from typing import Any, Final
 
 _SLICE: Final = 256 * 1024
@@ -76,9 +77,19 @@ class Monitor:
         self._wire.receive(time.monotonic() + 30)  # the greeting
         self.command("qmp_capabilities")
 
-    def command(self, name: str, /, timeout: float = 60, **arguments: object) -> Any:
+    def command(self, name: str, /, **arguments: object) -> Any:
         """Carry out a command and return its answer. Raises Refusal, Late, Gone."""
-        self._wire.send({"execute": name, "arguments": {k.replace("_", "-"): v for k, v in arguments.items()}})
+        return self._carry_out(name, arguments, 60)
+
+    def human(self, line: str, timeout: float = 120) -> str:
+        """Carry out a line of the monitor for people; what it answers is free text."""
+        said = self._carry_out("human-monitor-command", {"command_line": line}, timeout)
+        return str(said)
+
+    def _carry_out(self, name: str, arguments: Mapping[str, object], timeout: float) -> Any:
+        self._wire.send(
+            {"execute": name, "arguments": {k.replace("_", "-"): v for k, v in arguments.items()}}
+        )
         deadline = time.monotonic() + timeout
         while True:
             answer = self._wire.receive(deadline)
@@ -91,23 +102,18 @@ class Monitor:
             else:
                 return answer.get("return")
 
-    def human(self, line: str, timeout: float = 120) -> str:
-        """Carry out a line of the monitor for people; what it answers is free text."""
-        self._wire.send({"execute": "human-monitor-command", "arguments": {"command-line": line}})
-        deadline = time.monotonic() + timeout
+    def poll(self) -> None:
+        """Take in the events that have arrived by now."""
         while True:
-            answer = self._wire.receive(deadline)
-            if answer is None:
-                continue
-            if "event" in answer:
+            try:
+                answer = self._wire.receive(time.monotonic())
+            except Late:
+                return
+            if answer is not None and "event" in answer:
                 self.events.append(answer)
-            elif "error" in answer:
-                raise Refusal(f"QEMU refused {line}: {answer['error'].get('desc')}")
-            else:
-                return str(answer["return"])
 
     def wait_event(self, name: str, timeout: float, **data: object) -> dict[str, Any]:
-        """Wait for an event that has this data, or return the one seen before; takes it off the list."""
+        """Wait for an event that has this data, or take the one seen before off the list."""
         deadline = time.monotonic() + timeout
         while True:
             for event in self.events:
@@ -160,7 +166,9 @@ class Agent:
         if not self._in_step:
             self.sync(timeout)
         self._in_step = False
-        self._wire.send({"execute": name, "arguments": {k.replace("_", "-"): v for k, v in arguments.items()}})
+        self._wire.send(
+            {"execute": name, "arguments": {k.replace("_", "-"): v for k, v in arguments.items()}}
+        )
         answer = self._wire.receive(time.monotonic() + timeout)
         self._in_step = True
         if "error" in answer:
@@ -174,7 +182,9 @@ class Agent:
             for start in range(0, len(data), _SLICE):
                 part = data[start : start + _SLICE]
                 while part:
-                    done = self.call("guest-file-write", handle=handle, buf_b64=base64.b64encode(part).decode())
+                    done = self.call(
+                        "guest-file-write", handle=handle, buf_b64=base64.b64encode(part).decode()
+                    )
                     part = part[done["count"] :]
         finally:
             self.call("guest-file-close", handle=handle)

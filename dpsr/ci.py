@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Commands for the CI job: boots a disk image and answers yes or no."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, Optional
+
+import typer
+
+from core.errors import (
+    DrillCheckFailed,
+    DrillDegraded,
+    DrillEmergency,
+    DrillEnded,
+    DrillFailed,
+    DrillLocked,
+    DrillNoConfig,
+    DrillNoLoader,
+    DrillPanic,
+    DrillSilent,
+)
+
+if TYPE_CHECKING:
+    from images.drill import Outcome
+    from images.vm import Bus, Firmware
+
+_FIRMWARE: Final[dict[str, "Firmware | None"]] = {"": None, "uefi": "uefi", "bios": "bios"}
+_BUSES: Final[dict[str, "Bus"]] = {
+    "virtio": "virtio", "scsi": "scsi", "nvme": "nvme", "sata": "sata",
+}  # fmt: skip
+
+_FAILURES: Final[dict[str, type[DrillFailed]]] = {
+    "panic": DrillPanic, "no-loader": DrillNoLoader, "no-config": DrillNoConfig,
+    "emergency": DrillEmergency, "degraded": DrillDegraded, "locked": DrillLocked,
+    "check-failed": DrillCheckFailed, "silent": DrillSilent, "ended": DrillEnded,
+}  # fmt: skip
+
+
+def drill(
+    image: Path = typer.Argument(..., help="Disk image (raw or qcow2), or a disk."),
+    firmware: str = typer.Option("", help="uefi or bios; what fits to the disk when not given."),
+    timeout: float = typer.Option(600.0, min=1.0, help="Seconds until it counts as silent."),
+    junit: Optional[Path] = typer.Option(None, help="Write the result as JUnit XML to this file."),  # noqa: UP045
+    screenshot: Optional[Path] = typer.Option(  # noqa: UP045
+        None, help="Write what the screen shows at the end to this PNG file."
+    ),
+    memory: int = typer.Option(1024, min=128, help="Memory of the virtual machine, in MiB."),
+    bus: str = typer.Option("virtio", help="How the disk is attached: virtio, scsi, nvme or sata."),
+    as_json: bool = typer.Option(False, "--json", help="Print the result as JSON."),
+    progress: str = typer.Option("auto", help="auto, plain or json."),
+) -> None:
+    """Boot a copy in a virtual machine and see whether a system comes up.
+
+    Works on a throw-away overlay, without root and without network: the image is not changed.
+
+    Example: dpsr drill backup.qcow2 --junit drill.xml --screenshot drill.png
+    """
+    from core.screen import screen_for
+    from images import cache
+    from images.drill import Order
+    from images.drill import drill as carry_out
+
+    if firmware not in _FIRMWARE:
+        raise typer.BadParameter("say uefi or bios", param_hint="--firmware")
+    if bus not in _BUSES:
+        raise typer.BadParameter("say virtio, scsi, nvme or sata", param_hint="--bus")
+    kept = cache.folder() / "drills"
+    kept.mkdir(exist_ok=True)
+    console = kept / f"{image.name}.console.log"
+    picture = kept / f"{image.name}.png" if screenshot is None else screenshot
+    order = Order(
+        image, _FIRMWARE[firmware], _BUSES[bus], timeout, memory, screenshot=picture, console=console
+    )
+    outcome = carry_out(order, screen_for(progress).step)
+    if junit is not None:
+        from images.junit import junit as as_junit
+
+        junit.write_text(as_junit(outcome, image.name), encoding="utf-8")
+    if as_json:
+        typer.echo(json.dumps(outcome.as_json(), indent=2))
+    elif outcome.passed:
+        typer.echo(_good_news(outcome, image))
+    if not outcome.passed:
+        raise _failure(outcome, image, console)
+
+
+def add_commands(app: typer.Typer) -> None:
+    """Add this file's commands to the application."""
+    app.command()(drill)
+
+
+def _good_news(outcome: "Outcome", image: Path) -> str:
+    what = f"generation {outcome.generation} of {image.name}" if outcome.generation else image.name
+    how = f"{outcome.seconds:.0f} s after power-on by {outcome.firmware.upper()}"
+    return f"Passed: {what} boots ({outcome.says}, {how})."
+
+
+def _failure(outcome: "Outcome", image: Path, console: Path) -> DrillFailed:
+    kind = _FAILURES[str(outcome.verdict)]
+    places = f"Console: {console}"
+    if outcome.screenshot is not None:
+        places += f"; screen: {outcome.screenshot}"
+    return kind(
+        f"{image.name} did not pass: {outcome.says} "
+        f"({outcome.verdict}, after {outcome.seconds:.0f} s by {outcome.firmware.upper()}).",
+        f"{places}.",
+    )
