@@ -1,0 +1,316 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""One story for many tests: a primary at work, `dpsr prepare` beside it, and the disks afterwards.
+
+The primary starts from a kept snapshot, writes all the while, and its disk is kept as it was in
+the freeze (a QEMU snapshot from outside), before, and after. The DPSR disk stays as `prepare` left
+it; every later start takes a throw-away overlay.
+"""
+
+import contextlib
+import json
+import os
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Final
+
+from core.errors import CommandFailed, ProgramTimeout
+from core.run import run
+from images import disks
+from images import recipe as recipes
+from images import sample as samples
+from images.guest import Guest
+from images.job import Job, Result
+from images.recipe import Recipe
+from images.sample import Sample
+from images.vm import MIB, Bus, DiskSpec, Firmware
+from images.wire import Refusal
+from tests.support import disk_image, facts, load, oracle_disk
+from tests.support.facts import Facts
+from tests.support.oracle_disk import Verdict
+from tests.support.push import ROOT, push_rooms
+
+PRIMARY: Final = recipes.PRIMARY_SERIAL
+DPSR: Final = "DPSR0001"
+SIZE: Final = 5120 * MIB
+POINTS: Final = "/run/dpsr-points"
+LOAD: Final = "/run/load.py"
+PATIENCE: Final = 1200.0
+"""Seconds for a whole `prepare` on a busy machine without KVM."""
+
+
+def system(recipe: Recipe) -> Sample:
+    """The sample system with our package installed; with DPSR_TEST_PUSH set, without it.
+
+    Who works on the program sets that: its files are then copied into each guest, which is
+    quicker than a new package each time.
+    """
+    built = samples.build(recipe, print)
+    if "DPSR_TEST_PUSH" in os.environ:
+        return built
+    packages = sorted((ROOT / "dist").glob("dpsr_*_all.deb"), key=lambda path: path.stat().st_mtime)
+    assert packages, "there is no package in dist/: run ./run deb first"
+    return samples.installed(built, packages[-1], print)
+
+
+@contextmanager
+def working(sample: Sample, plug: Sequence[DiskSpec] = ()) -> Iterator[Guest]:
+    """The primary, up, with our program in it."""
+    with samples.booted(sample, plug, print) as guest:
+        if "DPSR_TEST_PUSH" in os.environ:
+            push_rooms(guest)
+            guest.sh("sync")
+        yield guest
+
+
+@dataclass(slots=True)
+class Story:
+    """What one `prepare` came to; the paths are of images, good as long as the fixture."""
+
+    sample: Sample
+    folder: Path
+    bus: Bus
+    """Of the DPSR disk."""
+    said: Result = field(default_factory=lambda: Result(-1, "", ""))
+    """Of `dpsr prepare`."""
+    seconds: float = 0.0
+    loaded: dict[str, float] = field(default_factory=dict)
+    """What the load says of itself."""
+    before: dict[str, str] = field(default_factory=dict)
+    after: dict[str, str] = field(default_factory=dict)
+    """Files of the primary."""
+    facts: Facts | None = None
+    """Of the primary, after `prepare`."""
+    left: dict[str, str] = field(default_factory=dict)
+    """What `prepare` may have forgotten on the primary."""
+    status: dict[str, Any] = field(default_factory=dict)
+    verdict: Verdict = field(default_factory=Verdict)
+
+    @property
+    def recipe(self) -> Recipe:
+        return self.sample.recipe
+
+    @property
+    def dpsr(self) -> Path:
+        """The DPSR disk (qcow2)."""
+        return self.folder / "dpsr.qcow2"
+
+    @property
+    def vars(self) -> Path:
+        """The primary's firmware variables, afterwards."""
+        return self.folder / "vars.qcow2"
+
+    @property
+    def primary(self) -> Path:
+        """The primary's disk, after it was switched off."""
+        return self.folder / "after.qcow2"
+
+    def raw(self, name: str) -> Path:
+        """`before`, `frozen` or `after` of the primary, or `dpsr`, as a raw image."""
+        target = self.folder / f"{name}.raw"
+        if not target.exists():
+            source = {
+                "before": self.sample.disk, "frozen": self.folder / "frozen.qcow2",
+                "after": self.primary, "dpsr": self.dpsr,
+            }[name]  # fmt: skip
+            disk_image.raw(source, target)
+        return target
+
+    @property
+    def folders(self) -> list[str]:
+        """Where the load writes: on each ext4 file system."""
+        return ["/var/lib/load", *(["/boot/load"] if self.recipe.boot_partition else [])]
+
+    @property
+    def mounts(self) -> list[str]:
+        """Mount points that the copy must have."""
+        boot = ["/boot"] if self.recipe.boot_partition else []
+        return ["/", *boot, *(["/boot/efi"] if self.recipe.firmware == "uefi" else [])]
+
+    @property
+    def swaps(self) -> int:
+        """How many swap partitions the copy must use."""
+        return int(self.recipe.swap == "partition")
+
+    def old_names(self) -> set[str]:
+        """Every name by which the primary and what is on it can be called."""
+        image = self.raw("frozen")
+        table = disk_image.table(image)
+        names = {PRIMARY, table.guid}
+        for part in table.parts:
+            seen = disk_image.probe(image, part)
+            names |= {part.guid, seen.get("UUID", ""), seen.get("LABEL", "")}
+            if table.kind == "mbr":
+                names.add(f"{table.guid}-{part.number:02}")
+        return names - {""}
+
+    def spec(self, bus: Bus | None = None, **changes: Any) -> DiskSpec:
+        """The DPSR disk as a throw-away overlay, on its own bus or another one."""
+        return replace(DiskSpec(self.dpsr, bus or self.bus, DPSR), **changes)
+
+    def beside(self, **changes: Any) -> DiskSpec:
+        """The primary as it was when it was switched off, as a throw-away overlay."""
+        return replace(DiskSpec(self.primary, self.recipe.bus, PRIMARY), **changes)
+
+
+def new_story(recipe: Recipe, folder: Path, bus: Bus, size: int = SIZE) -> Story:
+    story = Story(system(recipe), folder, bus)
+    disks.new_disk(story.dpsr, size)
+    return story
+
+
+def own(story: Story) -> DiskSpec:
+    """The DPSR disk itself: what is written to it stays."""
+    return story.spec(overlay=False)
+
+
+# --- running dpsr ---------------------------------------------------------------------------------
+
+
+def dpsr(guest: Guest, *arguments: str, timeout: float = PATIENCE) -> Result:
+    """Run dpsr to its end, however it ends."""
+    return start(guest, *arguments).wait(timeout, ok=None)
+
+
+def start(guest: Guest, *arguments: str) -> Job:
+    """Start dpsr, stopping at the points that `hold` names."""
+    return guest.start("env", f"DPSR_TEST_POINTS={POINTS}", "dpsr", *arguments)
+
+
+def hold(guest: Guest, *points: str) -> None:
+    """From now on stop at these points only."""
+    guest.sh(f"rm -rf {POINTS}; mkdir -p {POINTS}; cd {POINTS}; touch {' '.join((*points, '.'))}")
+
+
+def let_go(guest: Guest, point: str) -> None:
+    guest.sh(f"rm -f {POINTS}/{point}")
+
+
+def wait_for(guest: Guest, job: Job, point: str, timeout: float = PATIENCE) -> None:
+    """Wait until the program stands at a point. Fails when it ends before."""
+    deadline = time.monotonic() + timeout
+    while True:
+        with contextlib.suppress(Refusal):
+            guest.get(f"{POINTS}/{point}.reached")
+            return
+        ended = job.poll()
+        assert ended is None, f"it ended before the point {point}: {ended}"
+        assert time.monotonic() < deadline, f"the point {point} was not reached in {timeout} s"
+        time.sleep(0.1)
+
+
+def start_load(guest: Guest, folders: Sequence[str]) -> Job:
+    guest.sh("rm -f /run/load.stop")
+    guest.put(LOAD, Path(load.__file__).read_bytes())
+    return guest.start("python3", LOAD, "run", *folders)
+
+
+def stop_load(guest: Guest, job: Job) -> dict[str, float]:
+    guest.sh("touch /run/load.stop")
+    found: dict[str, float] = json.loads(job.wait(120).out)
+    return found
+
+
+def check_load(guest: Guest, folders: Sequence[str]) -> dict[str, int]:
+    """Fails with what was not one instant."""
+    guest.put(LOAD, Path(load.__file__).read_bytes())
+    found: dict[str, int] = json.loads(guest.run("python3", LOAD, "check", *folders).out)
+    return found
+
+
+LEFT: Final = {
+    "device mapper": "dmsetup ls 2>/dev/null | grep -v 'No devices' || true",
+    "loops": "losetup --list --noheadings",
+    "mounts": "findmnt --list --noheadings -o TARGET | grep dpsr || true",
+    "tracing": "ls -d /sys/kernel/tracing/instances/dpsr* 2>/dev/null || true",
+    "units": "systemctl list-units --all --plain --no-legend 'dpsr*' | grep -v drill || true",
+    "processes": "pgrep -af 'dpsr|partclone|watchdog.py' | grep -v pgrep || true",
+    "inhibitors": "systemd-inhibit --list --no-legend 2>/dev/null | grep -i dpsr || true",
+    "locked": "flock -n /run/dpsr/lock true || echo held",
+}
+"""What a run that ended must not leave behind, each empty then."""
+
+
+def left_behind(guest: Guest) -> dict[str, str]:
+    """By name, all that a `dpsr` that has ended left in the guest, a freeze included."""
+    left = {name: guest.sh(script).strip() for name, script in LEFT.items()}
+    for mount in ("/", "/boot"):
+        try:
+            guest.run("sh", "-c", f"echo > {mount}/.w && rm {mount}/.w", timeout=20)
+        except (ProgramTimeout, CommandFailed) as error:
+            left[f"writing to {mount}"] = str(error)
+    return {name: said for name, said in left.items() if said}
+
+
+# --- the story ------------------------------------------------------------------------------------
+
+
+def prepare(story: Story, guest: Guest) -> None:
+    """Run `dpsr prepare` under load up to its end; the primary's disk is kept as frozen.
+
+    The guest is switched off afterwards.
+    """
+    story.before = facts.files(guest)
+    job = start_load(guest, story.folders)
+    begun = time.monotonic()
+    hold(guest, "frozen")
+    prepare_ = start(guest, "prepare", DPSR, "--yes")
+    wait_for(guest, prepare_, "frozen")
+    keep_frozen(story, guest)
+    let_go(guest, "frozen")
+    story.said = prepare_.wait(PATIENCE, ok=None)
+    story.seconds = time.monotonic() - begun
+    story.loaded = stop_load(guest, job)
+    assert story.said.status == 0, f"prepare: {story.said.out}\n{story.said.err}"
+    story.left = left_behind(guest)
+    story.facts = facts.ask(guest)
+    story.status = json.loads(dpsr(guest, "status", "--json").out)
+    story.after = facts.files(guest)
+    guest.poweroff()
+    frozen = story.folder / "frozen.qcow2"
+    run("qemu-img", "rebase", "-u", "-F", "qcow2", "-b", str(frozen), str(story.primary))
+    if guest.vars is not None:
+        disks.new_vars(story.vars, guest.vars)
+
+
+def keep_frozen(story: Story, guest: Guest) -> None:
+    """Keep the primary's disk as it is now; from now on what is written goes to another file."""
+    spec = next(spec for spec in guest.disks if spec.serial == PRIMARY)
+    guest.monitor.command("stop")
+    os.link(spec.path, story.folder / "frozen.qcow2")
+    guest.monitor.command(
+        "blockdev-snapshot-sync",
+        device="disk-0-file",
+        snapshot_file=str(story.primary),
+        format="qcow2",
+    )
+    guest.monitor.command("cont")
+    guest.disks[guest.disks.index(spec)] = replace(spec, path=story.primary)
+
+
+def judge(story: Story) -> Verdict:
+    """Ask the oracle."""
+    scratch = story.folder / "oracle"
+    scratch.mkdir()
+    return oracle_disk.compare(story.raw("frozen"), story.raw("dpsr"), scratch)
+
+
+@contextmanager
+def started(
+    story: Story, specs: Sequence[DiskSpec], firmware: Firmware, nvram: Path | None = None
+) -> Iterator[Guest]:
+    """Switch a machine on with these disks and wait until its system is up.
+
+    `nvram`: firmware variables to begin with; None: empty ones.
+    """
+    with contextlib.ExitStack() as stack:
+        given = None
+        if nvram is not None:
+            given = story.folder / f"vars-{time.monotonic_ns()}.qcow2"
+            disks.new_vars(given, nvram)
+            stack.callback(given.unlink)
+        guest = stack.enter_context(Guest(specs, firmware, vars=given, kernel=story.sample.kernel))
+        guest.wait_up(600)
+        yield guest
