@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What every detector is: something that says which bytes of volume and slot may differ.
+
+The order in which a detector is used matters, and it is the same for all of them:
+
+1. make it while the slot is as the last backup left it, superblocks included;
+2. start the tracker of writes, sync the volume, freeze and thaw it;
+3. `find` the candidates, before anything is written to the slot;
+4. with each lot of writes that the tracker reports, from its start on and up to the last one in
+   the freeze: `reparse` them. Whatever the tracker reports is copied anyway; what `reparse`
+   returns is to be copied as well.
+
+Candidates are compared before they are written: most of them are equal.
+"""
+
+from typing import Protocol
+
+from core.model.blockset import EMPTY, BlockSet
+from core.screen import Advance
+
+
+class UseCompare(Exception):
+    """This detector would have to guess; `compare` is always right. `str()` says why, in a line."""
+
+
+class Readable(Protocol):
+    """A device or an image. Any thread may read."""
+
+    def read_into(self, offset: int, view: memoryview) -> None:
+        """Fill `view` with what is at `offset` bytes. Raises ReadFailed."""
+
+
+class Detector(Protocol):
+    """Finds what may differ between one volume and its slot."""
+
+    name: str
+    """`ext4` or `compare`, for `history`."""
+    work: int
+    """Bytes that `find` reports to `advance` until it is done."""
+
+    def find(self, used: BlockSet, always: BlockSet, advance: Advance) -> BlockSet:
+        """Byte ranges outside which volume and slot are equal, as far as blocks are used.
+
+        `used` is the used map of the volume, not older than the last freeze. `always` is compared
+        whatever the file system says: the fix-ups of the last manifest, and what is written past
+        the file system (`below.py`). The result may reach into free blocks and into superblocks.
+        Raises UseCompare, ReadFailed.
+        """
+
+    def reparse(self, written: BlockSet) -> BlockSet:
+        """Further candidates, now that `written` was written since `find` or `reparse` began.
+
+        Quick enough for a freeze, but when the file system was busy the result may be large.
+        Raises UseCompare, ReadFailed.
+        """
+
+
+class Compare:
+    """The detector that is always right, for any file system: every used block may differ."""
+
+    name = "compare"
+    work = 0
+
+    def find(self, used: BlockSet, always: BlockSet, advance: Advance) -> BlockSet:  # noqa: ARG002
+        return used.union(always)
+
+    def reparse(self, written: BlockSet) -> BlockSet:  # noqa: ARG002
+        return EMPTY
