@@ -10,7 +10,12 @@ Value = TypeVar("Value")
 
 
 class Misfit(ValueError):
-    """The data is not of the shape asked for; the text says where."""
+    """The data is not of the shape asked for; the text says where, as does `where`."""
+
+    def __init__(self, where: str, what: str, key: str = "") -> None:
+        super().__init__(f"{where}: {what}")
+        self.where = f"{where}.{key}" if key else where
+        self.what = what
 
 
 def to_plain(value: object) -> Any:
@@ -37,7 +42,7 @@ def _build(kind: Any, data: object, where: str) -> object:
         return _build_tuple(arguments, data, where)
     if origin is typing.Literal:
         if data not in arguments:
-            raise Misfit(f"{where}: {data!r} is none of {', '.join(map(repr, arguments))}")
+            raise Misfit(where, f"{data!r} is none of {', '.join(map(repr, arguments))}")
         return data
     if origin is types.UnionType:
         for choice in arguments:
@@ -45,39 +50,39 @@ def _build(kind: Any, data: object, where: str) -> object:
                 return _build(choice, data, where)
             except Misfit:
                 continue
-        raise Misfit(f"{where}: {data!r} does not fit")
+        raise Misfit(where, f"{data!r} does not fit")
     if kind is types.NoneType and data is None:
         return data
     if kind is float and isinstance(data, int) and not isinstance(data, bool):
         return float(data)
     if type(data) is kind:  # exactly: a bool is no int here
         return data
-    raise Misfit(f"{where}: {data!r} is not {getattr(kind, '__name__', kind)}")
+    raise Misfit(where, f"{data!r} is not {getattr(kind, '__name__', kind)}")
 
 
 def _build_dataclass(kind: type, data: object, where: str) -> object:
     if not isinstance(data, dict):
-        raise Misfit(f"{where}: not a table")
+        raise Misfit(where, "not a table")
     hints = typing.get_type_hints(kind)
     fields = {field.name: field for field in dataclasses.fields(kind)}
     if unknown := sorted(set(data) - set(fields)):
-        raise Misfit(f"{where}: unknown key {unknown[0]!r}")
+        raise Misfit(where, f"unknown key {unknown[0]!r}", unknown[0])
     values = {}
     for name, field in fields.items():
         if name in data:
             values[name] = _build(hints[name], data[name], f"{where}.{name}")
         elif field.default is dataclasses.MISSING:
-            raise Misfit(f"{where}: {name!r} is missing")
+            raise Misfit(where, f"{name!r} is missing")
     return kind(**values)
 
 
 def _build_tuple(arguments: tuple[Any, ...], data: object, where: str) -> object:
     if not isinstance(data, list):
-        raise Misfit(f"{where}: not a list")
+        raise Misfit(where, "not a list")
     if len(arguments) == 2 and arguments[1] is Ellipsis:
         return tuple(_build(arguments[0], item, f"{where}[{at}]") for at, item in enumerate(data))
     if len(arguments) != len(data):
-        raise Misfit(f"{where}: {len(arguments)} items expected")
+        raise Misfit(where, f"{len(arguments)} items expected")
     return tuple(
         _build(kind, item, f"{where}[{at}]")
         for at, (kind, item) in enumerate(zip(arguments, data, strict=True))

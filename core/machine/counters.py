@@ -1,0 +1,28 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Reads how much the kernel has written to each volume since it was started."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from core.machine.devices import read_text
+from core.record import Counters
+
+
+def read_counters(volumes: Mapping[str, tuple[int, int]]) -> Counters:
+    """The counters of `volumes` (mount point, device number) now."""
+    boot = read_text(Path("/proc/sys/kernel/random/boot_id")).strip()
+    return Counters(
+        boot, tuple((place, _written(os.makedev(*dev))) for place, dev in sorted(volumes.items()))
+    )
+
+
+def _written(device: int) -> int:
+    path = Path(f"/sys/dev/block/{os.major(device)}:{os.minor(device)}/stat")
+    return sectors_written(read_text(path)) * 512
+
+
+def sectors_written(stat: str) -> int:
+    """Sectors of 512 bytes written, from a `stat` file of sysfs; 0 when there is none."""
+    words = stat.split()
+    return int(words[6]) if len(words) > 6 else 0
