@@ -29,7 +29,7 @@ TEXTS = ["/proc/cmdline", "/etc/fstab", "/etc/crypttab", "/boot/grub/grub.cfg", 
          *glob.glob("/etc/default/grub.d/*"), *glob.glob("/etc/initramfs-tools/conf.d/*"),
          *glob.glob("/boot/loader/entries/*")]
 blocks = json.loads(say("lsblk", "--json", "--list", "--output",
-                        "PATH,PKNAME,TYPE,SERIAL,FSTYPE,UUID,PARTUUID,MOUNTPOINTS,SIZE"))
+                        "PATH,PKNAME,TYPE,SERIAL,FSTYPE,UUID,PARTUUID,MOUNTPOINTS,SIZE,MAJ:MIN"))
 mounts = json.loads(say("findmnt", "--json", "--list", "--real", "--output",
                         "TARGET,SOURCE,FSTYPE,UUID,OPTIONS"))
 print(json.dumps({
@@ -114,6 +114,12 @@ class Facts:
         known = dict(re.findall(r"^Boot([0-9A-F]{4})\*? (.*)$", self.nvram, re.MULTILINE))
         order = re.search(r"^BootOrder: (.*)$", self.nvram, re.MULTILINE)
         return [(number, known[number]) for number in order[1].split(",")] if order else []
+
+    def entry(self, label: str) -> str:
+        """Number of the firmware's entry of this name."""
+        found = [number for number, text in self.entries() if text.startswith(label)]
+        assert len(found) == 1, f"{label} is there {len(found)} times:\n{self.nvram}"
+        return found[0]
 
 
 def ask(guest: Guest) -> Facts:

@@ -86,7 +86,8 @@ class Story:
     left: dict[str, str] = field(default_factory=dict)
     """What `prepare` may have forgotten on the primary."""
     status: dict[str, Any] = field(default_factory=dict)
-    verdict: Verdict = field(default_factory=Verdict)
+    refused: dict[str, str] = field(default_factory=dict)
+    """By firmware: what the disk said while it held no complete copy."""
 
     @property
     def recipe(self) -> Recipe:
@@ -268,11 +269,16 @@ def prepare(story: Story, guest: Guest) -> None:
     story.facts = facts.ask(guest)
     story.status = json.loads(dpsr(guest, "status", "--json").out)
     story.after = facts.files(guest)
+    switch_off(story, guest)
+
+
+def switch_off(story: Story, guest: Guest) -> None:
+    """Switch the primary off, and keep its disk and its firmware's variables."""
     guest.poweroff()
-    frozen = story.folder / "frozen.qcow2"
-    run("qemu-img", "rebase", "-u", "-F", "qcow2", "-b", str(frozen), str(story.primary))
     if guest.vars is not None:
         disks.new_vars(story.vars, guest.vars)
+    frozen = story.folder / "frozen.qcow2"
+    run("qemu-img", "rebase", "-u", "-F", "qcow2", "-b", str(frozen), str(story.primary))
 
 
 def keep_frozen(story: Story, guest: Guest) -> None:
