@@ -1,0 +1,179 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Gives the copy its own identity: works in overlays, returns the blocks that are to be written.
+
+All volumes are mounted below one another, as on the real system, so that what is edited is found
+where the running copy finds it. Nothing is mounted where others see it.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from builder.fixup import ext4, fat, marker, uuids
+from builder.fixup.inside import inside
+from builder.fixup.names import Names
+from builder.fixup.overlay import Overlay, clean_leftovers, overlay
+from builder.fixup.tree import Edited, fix_tree
+from core import points
+from core.errors import FixupFailed
+from core.model.blockset import BlockSet
+from core.model.copy import Plan, Slot, SwapFile
+from core.model.live import Instant
+from core.namespace import RUNTIME, mounted
+from core.run import run
+from core.screen import Screen
+
+Blocks = tuple[tuple[int, bytes], ...]
+
+SCRATCH: Final = "size=192m,mode=700"
+"""A folder in memory for the work on initrds; what is in it stays far below that."""
+
+
+@dataclass(frozen=True, slots=True)
+class FixedSlot:
+    """What is to be written to one slot: `(offset, content)`, sorted, in multiples of a sector."""
+
+    name: str
+    data: Blocks
+    """Before the identity."""
+    identity: Blocks
+    """Superblocks: last, when all else is on disk. Empty for FAT, which always had its own."""
+    edited: tuple[str, ...]
+    """The files that differ from the primary's."""
+
+
+def fix_up(plan: Plan, instant: Instant, screen: Screen) -> tuple[FixedSlot, ...]:
+    """Prepare the fix-ups of every volume's slot; FAT slots are made and filled on the way.
+
+    To be called in a private mount namespace; the slots hold the volumes of `instant`, without
+    their superblocks. Raises FixupFailed, OldIdentityRemains.
+    """
+    clean_leftovers()
+    slots = sorted(
+        (slot for slot in plan.slots if slot.kind == "volume"),
+        key=lambda slot: _depth(slot.mountpoint),
+    )
+    names = Names(plan.pairs, plan.left_out)
+    with ExitStack() as stack:
+        layers = {}
+        for slot in slots:
+            device = plan.slot_path(slot.number)
+            if slot.fstype == "vfat":
+                volume = next(one for one in plan.volumes if one.mountpoint == slot.mountpoint)
+                fat.fill(device, "fat", slot.identity, Path(slot.mountpoint), volume.options)
+            layer = stack.enter_context(overlay(device, slot.name))
+            layers[slot.name] = layer
+            if slot.fstype != "vfat":
+                _identify(layer, slot, instant)
+        points.reach("overlaid")
+        with (
+            _assembled(slots, layers) as root,
+            mounted("tmpfs", "scratch", SCRATCH, fstype="tmpfs") as scratch,
+        ):
+            said = marker.dump(plan.disk_guid, plan.pairs)
+            edited = fix_tree(root, names, plan.drivers, scratch, said)
+            for file in plan.swap_files:
+                _make_swap(root, file)
+            points.reach("edited")
+        for note in edited.notes:
+            screen.warn(note)
+        fixed = tuple(
+            _fixed(
+                slot,
+                layers[slot.name],
+                instant.identity.get(slot.name, ()),
+                _files_of(slot, slots, edited),
+            )
+            for slot in slots
+        )
+    total = sum(len(content) for each in fixed for _, content in (*each.data, *each.identity))
+    screen.note(f"{len(edited.files)} files changed, {total >> 10} KiB to write")
+    return fixed
+
+
+def _depth(mountpoint: str) -> int:
+    return len([part for part in mountpoint.split("/") if part])
+
+
+def _identify(layer: Overlay, slot: Slot, instant: Instant) -> None:
+    if slot.fstype not in ext4.TYPES:
+        raise FixupFailed(f"This version cannot give a {slot.fstype} file system a new identity.")
+    ext4.write_blocks(layer.path, instant.identity[slot.name])
+    ext4.settle(layer.path, "settle", slot.fstype)
+    uuids.set_ext4(layer.path, slot.identity)
+
+
+@contextmanager
+def _assembled(slots: list[Slot], layers: dict[str, Overlay]) -> Iterator[Path]:
+    """The copy's file systems, mounted below one another; yields where `/` is."""
+    with ExitStack() as stack:
+        for slot in slots:  # "/" is the first
+            options = ("rw", "noatime") if slot.fstype == "vfat" else ext4.MOUNT_OPTIONS
+            where = f"copy{slot.mountpoint}".rstrip("/")
+            device = layers[slot.name].path
+            stack.enter_context(mounted(device, where, *options, fstype=slot.fstype))
+        yield RUNTIME / "copy"
+
+
+def _make_swap(root: Path, file: SwapFile) -> None:
+    """A fresh header: the blocks of swap files are not copied, and there is nothing to resume."""
+    path = inside(root, file.path)
+    if path is None or not path.is_file():
+        raise FixupFailed(f"The swap file {file.path} is not in the copy.")
+    run("mkswap", str(path))
+    descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _files_of(slot: Slot, slots: list[Slot], edited: Edited) -> tuple[str, ...]:
+    """The edited files that lie in `slot`."""
+
+    def home(name: str) -> str:
+        places = (one.mountpoint for one in slots)
+        return max((p for p in places if name.startswith(f"{p.rstrip('/')}/")), key=len)
+
+    return tuple(name for name in edited.files if home(name) == slot.mountpoint)
+
+
+def _fixed(slot: Slot, layer: Overlay, given: Blocks, edited: tuple[str, ...]) -> FixedSlot:
+    changes = layer.changes()
+    content = dict(changes)
+    identity = BlockSet.of((offset, offset + len(block)) for offset, block in given)
+    written = BlockSet.of((offset, offset + len(block)) for offset, block in changes)
+    different = BlockSet.of(
+        (offset, offset + len(block)) for offset, block in _differing(layer.origin, changes)
+    )
+    if identity.minus(written):
+        raise FixupFailed(f"The superblocks of {slot.name} are not all in its overlay.")
+    return FixedSlot(
+        slot.name, _cut(content, different.minus(identity)), _cut(content, identity), edited
+    )
+
+
+def _differing(origin: str, changes: list[tuple[int, bytes]]) -> Iterator[tuple[int, bytes]]:
+    """Those of the overlay's chunks that are not on the slot already."""
+    descriptor = os.open(origin, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        for offset, block in changes:
+            if os.pread(descriptor, len(block), offset) != block:
+                yield offset, block
+    finally:
+        os.close(descriptor)
+
+
+def _cut(chunks: dict[int, bytes], ranges: BlockSet) -> Blocks:
+    """The content of `ranges`, taken from whole chunks; pieces do not cross chunks."""
+    if not chunks:
+        return ()
+    size = len(next(iter(chunks.values())))
+    found = []
+    for start, end in ranges.pieces(size):
+        chunk = start - start % size
+        found.append((start, chunks[chunk][start - chunk : end - chunk]))
+    return tuple(found)
