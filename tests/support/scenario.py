@@ -167,6 +167,12 @@ def own(story: Story) -> DiskSpec:
     return story.spec(overlay=False)
 
 
+def settings(guest: Guest) -> None:
+    """What a person would edit: no long wait for quiet, a freeze that lasts while a test looks."""
+    guest.sh("mkdir -p /etc/dpsr")
+    guest.put("/etc/dpsr/dpsr.toml", "quiet_for = 1.0\nquiet_wait = 3.0\nmax_freeze = 30.0\n")
+
+
 # --- running dpsr ---------------------------------------------------------------------------------
 
 
@@ -253,6 +259,7 @@ def prepare(story: Story, guest: Guest) -> None:
 
     The guest is switched off afterwards.
     """
+    settings(guest)
     story.before = facts.files(guest)
     job = start_load(guest, story.folders)
     begun = time.monotonic()
