@@ -1,151 +1,358 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Writes to a folder in every way that a file system knows, at random, until it is killed.
-
-`churn.py FOLDER SEED PAUSE`, with a pause in seconds between two deeds. A process of its own: one
-that waits for a frozen file system inside a store to mapped memory holds Python's lock. The
-standard library alone.
-"""
+"""Changes a mounted file system in every way that files are changed, at random but repeatable."""
 
 import contextlib
 import ctypes
 import errno
+import fcntl
 import mmap
 import os
 import random
-import sys
+import shutil
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Final
 
-LIBC = ctypes.CDLL(None, use_errno=True)
-KEEP_SIZE, PUNCH, COLLAPSE, ZERO = 1, 2, 8, 16
-MOST = 40
+from core.run import have, run
+
+_LIBC: Final = ctypes.CDLL(None, use_errno=True)
+_KEEP_SIZE, _PUNCH, _COLLAPSE, _ZERO, _INSERT = 1, 2, 8, 16, 32
+_FIFREEZE: Final = 0xC0045877
+_FITHAW: Final = 0xC0045878
+_MOST: Final = 300
+"""Files that are kept in mind."""
+_FULL: Final = 0.15
+"""Of the file system is left free: a mapped hole that cannot be filled kills the process."""
+_LONG_MAP: Final = 8 << 20
+
+
+def fallocate(file: int, mode: int, offset: int, length: int) -> None:
+    call = _LIBC.fallocate
+    call.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64)
+    if call(file, mode, offset, length) != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+
+
+def settle(mountpoint: Path) -> None:
+    """Bring everything to the disk, as a backup does before it looks."""
+    with frozen(mountpoint):
+        pass
+
+
+@contextlib.contextmanager
+def frozen(mountpoint: Path) -> Iterator[None]:
+    """Within, nothing changes; no time stamp of later is one of before."""
+    folder = os.open(mountpoint, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        _LIBC.syncfs(folder)
+        fcntl.ioctl(folder, _FIFREEZE, 0)
+        try:
+            yield
+            begun = time.clock_gettime_ns(time.CLOCK_REALTIME)
+            while time.clock_gettime_ns(5) <= begun:  # CLOCK_REALTIME_COARSE
+                time.sleep(0.001)
+        finally:
+            fcntl.ioctl(folder, _FITHAW, 0)
+    finally:
+        os.close(folder)
 
 
 class Churn:
-    """One folder, and deeds to choose from."""
+    """One file system under random work; `seed` says which."""
 
-    def __init__(self, folder: Path, seed: int) -> None:
-        self.folder = folder
-        self.folder.mkdir(parents=True, exist_ok=True)
-        self.dice = random.Random(seed)
-        self.count = 0
+    def __init__(self, top: Path, seed: int) -> None:
+        self._top = top
+        self._random = random.Random(seed)
+        self._files: list[Path] = []
+        self._folders: list[Path] = [top]
+        self._open: list[int] = []
+        self._count = 0
+        self.done: dict[str, int] = {}
+        """How often each thing was done."""
+        self._kinds: tuple[Callable[[], None], ...] = (
+            self._create, self._create, self._create, self._overwrite, self._overwrite,
+            self._append, self._map, self._map_all, self._truncate, self._preallocate,
+            self._write_preallocated, self._punch, self._zero, self._collapse, self._insert,
+            self._rename, self._exchange_parents, self._link, self._unlink, self._unlink_open,
+            self._sparse, self._shared_xattrs, self._change_xattr, self._symlink, self._times,
+            self._defragment, self._flags, self._storm, self._remove_tree, self._read_all,
+            self._direct, self._fragment, self._mode, self._close, self._trim, self._special,
+        )  # fmt: skip
 
-    def run(self, pause: float) -> None:
-        deeds = [
-            self.create, self.create, self.overwrite, self.overwrite, self.append, self.rename,
-            self.link, self.unlink, self.map, self.allocate, self.hole, self.truncate, self.attribute,
-            self.folders, self.direct, self.sync, self.touch, self.tiny,
-        ]  # fmt: skip
-        while True:
+    def work(self, steps: int) -> None:
+        """Do `steps` random things; what a full file system refuses is left undone."""
+        for _ in range(steps):
+            kind = self._random.choice(self._kinds)
+            state = os.statvfs(self._top)
+            if state.f_bavail < _FULL * state.f_blocks or state.f_favail < 64:
+                kind = self._random.choice((self._unlink, self._remove_tree, self._truncate))
             try:
-                self.dice.choice(deeds)()
+                kind()
             except OSError as error:
-                if error.errno not in {errno.ENOSPC, errno.EOPNOTSUPP, errno.EINVAL, errno.EMLINK}:
+                if error.errno not in {
+                    errno.ENOSPC, errno.EOPNOTSUPP, errno.EPERM, errno.EINVAL, errno.EMLINK,
+                    errno.ENOENT, errno.EEXIST, errno.EBUSY, errno.EDQUOT, errno.EFBIG,
+                    errno.E2BIG,
+                }:  # fmt: skip
                     raise
-                self.unlink()
-            time.sleep(pause)
+                continue
+            name = kind.__name__.lstrip("_")
+            self.done[name] = self.done.get(name, 0) + 1
 
-    def files(self) -> list[Path]:
-        return [path for path in self.folder.iterdir() if path.is_file() and not path.is_symlink()]
+    def close(self) -> None:
+        """Let go of deleted files, so that the file system can be unmounted."""
+        for file in self._open:
+            os.close(file)
+        self._open.clear()
 
-    def some(self) -> Path:
-        found = self.files()
-        return self.dice.choice(found) if found else self.create()
+    # --- helpers --------------------------------------------------------------------------------
 
-    def bytes(self, most: int) -> bytes:
-        return self.dice.randbytes(self.dice.randrange(1, most))
+    def _some(self) -> Path:
+        if not self._files:
+            self._create()
+        return self._random.choice(self._files)
 
-    def create(self) -> Path:
-        self.count += 1
-        path = self.folder / f"{self.count}-{self.dice.random()}"
-        path.write_bytes(self.bytes(self.dice.choice((300, 9000, 200_000, 2_000_000))))
-        while len(self.files()) > MOST:
-            self.unlink()
-        return path
+    def _name(self) -> Path:
+        self._count += 1
+        length = self._random.choice((4, 12, 60, 200))
+        return self._random.choice(self._folders) / f"{self._count:x}".ljust(length, "n")
 
-    def overwrite(self) -> None:
-        with self.some().open("r+b") as stream:
-            stream.seek(self.dice.randrange(1 + os.fstat(stream.fileno()).st_size))
-            stream.write(self.bytes(50_000))
+    def _keep(self, path: Path) -> None:
+        self._files.append(path)
+        if len(self._files) > _MOST:
+            self._files.pop(self._random.randrange(len(self._files)))
 
-    def append(self) -> None:
-        with self.some().open("ab") as stream:
-            stream.write(self.bytes(30_000))
+    def _bytes(self, most: int) -> bytes:
+        return self._random.randbytes(self._random.randint(1, most))
 
-    def tiny(self) -> None:
-        (self.folder / "tiny").write_bytes(self.bytes(60))
-
-    def rename(self) -> None:
-        self.some().rename(self.some())
-
-    def link(self) -> None:
-        with contextlib.suppress(FileExistsError):
-            os.link(self.some(), self.folder / f"link-{self.dice.randrange(9)}")
-        with contextlib.suppress(FileExistsError):
-            os.symlink("x" * self.dice.randrange(1, 200), self.folder / f"s-{self.dice.random()}")
-
-    def unlink(self) -> None:
-        found = list(self.folder.iterdir())
-        for path in self.dice.sample(found, min(len(found), 3)):
-            if not path.is_dir():
-                path.unlink()
-
-    def map(self) -> None:
-        with self.some().open("r+b") as stream:
-            if (size := os.fstat(stream.fileno()).st_size) == 0:
-                return
-            with mmap.mmap(stream.fileno(), size) as memory:
-                for _ in range(8):
-                    memory[self.dice.randrange(size)] = self.dice.randrange(256)
-
-    def allocate(self) -> None:
-        self._fallocate(self.dice.choice((0, KEEP_SIZE)))
-
-    def hole(self) -> None:
-        self._fallocate(self.dice.choice((PUNCH | KEEP_SIZE, ZERO, COLLAPSE)))
-
-    def _fallocate(self, mode: int) -> None:
-        with self.some().open("r+b") as stream:
-            start, length = (self.dice.randrange(1, 40) * 4096 for _ in range(2))
-            args = (ctypes.c_int(mode), ctypes.c_long(start), ctypes.c_long(length))
-            LIBC.fallocate(stream.fileno(), *args)  # where it cannot, it does nothing
-
-    def truncate(self) -> None:
-        os.truncate(self.some(), self.dice.randrange(400_000))
-
-    def attribute(self) -> None:
-        os.setxattr(self.some(), f"user.{self.dice.randrange(5)}", self.bytes(500))
-
-    def folders(self) -> None:
-        path = self.folder / f"folder-{self.dice.randrange(5)}"
+    @contextlib.contextmanager
+    def _opened(self, path: Path, flags: int = os.O_RDWR) -> Iterator[int]:
+        file = os.open(path, flags | os.O_CLOEXEC, 0o600)
         try:
-            path.mkdir()
-            for number in range(self.dice.randrange(200)):
-                (path / f"{number}-{'n' * 100}").touch()
-        except FileExistsError:
-            for inner in path.iterdir():
-                inner.unlink()
-            path.rmdir()
-
-    def direct(self) -> None:
-        room = mmap.mmap(-1, 64 * 1024)
-        room.write(self.dice.randbytes(len(room)))
-        file = os.open(self.folder / "direct", os.O_RDWR | os.O_CREAT | os.O_DIRECT, 0o600)
-        try:
-            os.pwrite(file, room, self.dice.randrange(30) * 65536)
+            yield file
+            if self._random.random() < 0.2:
+                os.fsync(file)
         finally:
             os.close(file)
 
-    def touch(self) -> None:
-        os.utime(self.some())
+    def _within(self, file: int, grain: int = 1) -> tuple[int, int]:
+        """A random range of a file, in multiples of `grain`."""
+        size = max(grain, os.fstat(file).st_size)
+        start = self._random.randrange(size) // grain * grain
+        length = max(grain, self._random.randrange(size) // grain * grain)
+        return start, length
 
-    def sync(self) -> None:
-        file = os.open(self.some(), os.O_RDONLY)
-        try:
-            os.fsync(file)
-        finally:
-            os.close(file)
+    # --- what is done ---------------------------------------------------------------------------
 
+    def _create(self) -> None:
+        path = self._name()
+        with self._opened(path, os.O_RDWR | os.O_CREAT | os.O_EXCL) as file:
+            os.write(file, self._bytes(self._random.choice((100, 5_000, 300_000))))
+        self._keep(path)
 
-if __name__ == "__main__":
-    Churn(Path(sys.argv[1]), int(sys.argv[2])).run(float(sys.argv[3]))
+    def _overwrite(self) -> None:
+        with self._opened(self._some()) as file:
+            start, length = self._within(file)
+            os.pwrite(file, self._random.randbytes(min(length, 100_000)), start)
+
+    def _append(self) -> None:
+        with self._opened(self._some(), os.O_WRONLY | os.O_APPEND) as file:
+            os.write(file, self._bytes(50_000))
+
+    def _map(self) -> None:
+        with self._opened(self._some()) as file:
+            size = os.fstat(file).st_size
+            if 0 < size < _LONG_MAP:
+                with mmap.mmap(file, size) as view:
+                    view[self._random.randrange(size)] ^= 0xFF
+
+    def _map_all(self) -> None:
+        with self._opened(self._some()) as file:
+            size = os.fstat(file).st_size
+            if 0 < size < _LONG_MAP:
+                with mmap.mmap(file, size) as view:
+                    for at in range(0, size, 4096):
+                        view[at] ^= 0x55
+                    if self._random.random() < 0.5:
+                        view.flush()
+
+    def _truncate(self) -> None:
+        path = self._some()
+        os.truncate(path, self._random.choice((0, path.stat().st_size // 2, 70_000)))
+
+    def _preallocate(self) -> None:
+        with self._opened(self._some()) as file:
+            mode = self._random.choice((0, _KEEP_SIZE))
+            fallocate(
+                file, mode, self._random.randrange(400_000), self._random.randrange(1, 500_000)
+            )
+
+    def _write_preallocated(self) -> None:
+        self._preallocate()
+        self._overwrite()
+
+    def _punch(self) -> None:
+        with self._opened(self._some()) as file:
+            fallocate(file, _PUNCH | _KEEP_SIZE, *self._within(file))
+
+    def _zero(self) -> None:
+        with self._opened(self._some()) as file:
+            fallocate(file, _ZERO | _KEEP_SIZE, *self._within(file))
+
+    def _collapse(self) -> None:
+        with self._opened(self._some()) as file:
+            fallocate(file, _COLLAPSE, *self._within(file, os.fstatvfs(file).f_bsize))
+
+    def _insert(self) -> None:
+        with self._opened(self._some()) as file:
+            start, length = self._within(file, os.fstatvfs(file).f_bsize)
+            fallocate(file, _INSERT, start, min(length, 1 << 20))
+
+    def _rename(self) -> None:
+        path, new = self._some(), self._name()
+        if self._random.random() < 0.3:
+            new = self._some()
+        path.rename(new)
+        self._files = [each for each in self._files if each not in {path, new}]
+        self._files.append(new)
+
+    def _exchange_parents(self) -> None:
+        if len(self._folders) > 2:
+            one = self._random.choice(self._folders[1:])
+            home = self._random.choice(self._folders)
+            if one not in {home, *home.parents}:
+                self._move(one, home / f"moved{self._count}")
+
+    def _move(self, old: Path, new: Path) -> None:
+        old.rename(new)
+        self._count += 1
+
+        def moved(path: Path) -> Path:
+            inside = path == old or old in path.parents
+            return new / path.relative_to(old) if inside else path
+
+        self._folders = [moved(path) for path in self._folders]
+        self._files = [moved(path) for path in self._files]
+
+    def _link(self) -> None:
+        new = self._name()
+        os.link(self._some(), new)
+        self._keep(new)
+
+    def _unlink(self) -> None:
+        path = self._some()
+        self._files.remove(path)
+        path.unlink()
+
+    def _unlink_open(self) -> None:
+        path = self._some()
+        self._open.append(os.open(path, os.O_RDWR | os.O_CLOEXEC))
+        self._files.remove(path)
+        path.unlink()
+        if len(self._open) > 5:
+            self._close()
+
+    def _close(self) -> None:
+        if self._open:
+            os.close(self._open.pop(0))
+
+    def _sparse(self) -> None:
+        path = self._name()
+        with self._opened(path, os.O_RDWR | os.O_CREAT) as file:
+            for _ in range(self._random.randint(1, 8)):
+                os.pwrite(file, self._bytes(3_000), self._random.randrange(1 << 34))
+        self._keep(path)
+
+    def _fragment(self) -> None:
+        """A file of very many extents: its tree gets blocks of its own."""
+        path = self._name()
+        with self._opened(path, os.O_RDWR | os.O_CREAT) as file:
+            for n in range(self._random.choice((6, 60, 400))):
+                os.pwrite(file, self._random.randbytes(700), n * 12_288)
+        self._keep(path)
+
+    def _shared_xattrs(self) -> None:
+        """The same attributes on several files: too large for the inode, they share a block."""
+        value = self._random.choice((b"a", b"b", b"c")) * 400
+        for _ in range(self._random.randint(2, 5)):
+            os.setxattr(self._some(), "user.shared", value)
+
+    def _change_xattr(self) -> None:
+        path = self._some()
+        names = os.listxattr(path)
+        if names and self._random.random() < 0.5:
+            os.removexattr(path, self._random.choice(names))
+        else:
+            os.setxattr(path, f"user.{self._random.randrange(4)}", self._bytes(500))
+
+    def _symlink(self) -> None:
+        path = self._name()
+        os.symlink("t" * self._random.choice((10, 59, 60, 61, 900)), path)
+        if self._random.random() < 0.5:
+            path.unlink()
+
+    def _times(self) -> None:
+        path = self._some()
+        if self._random.random() < 0.5:
+            self._overwrite()
+        past = self._random.randrange(2**31) * 1_000_000_000
+        os.utime(path, ns=(past, past))
+
+    def _defragment(self) -> None:
+        if have("e4defrag"):
+            self._fragment()
+            run("e4defrag", str(self._some()), ok=range(256))
+
+    def _flags(self) -> None:
+        if have("chattr"):
+            run(
+                "chattr",
+                self._random.choice(("+d", "-d", "+A", "-A")),
+                str(self._some()),
+                ok=(0, 1),
+            )
+
+    def _storm(self) -> None:
+        """Many small files in one folder, or a deep row of folders."""
+        folder = self._random.choice(self._folders) / f"storm{self._count}"
+        self._count += 1
+        folder.mkdir()
+        for n in range(self._random.choice((5, 150))):
+            with self._opened(folder / f"{n:040}", os.O_RDWR | os.O_CREAT) as file:
+                os.write(file, b"x" * (n % 50))
+        self._folders.append(folder)
+        for _ in range(self._random.choice((0, 8))):
+            folder /= "deeper"
+            folder.mkdir()
+
+    def _remove_tree(self) -> None:
+        if len(self._folders) > 1:
+            folder = self._folders.pop(self._random.randrange(1, len(self._folders)))
+            shutil.rmtree(folder)
+            self._folders = [each for each in self._folders if folder not in each.parents]
+            self._files = [each for each in self._files if folder not in each.parents]
+
+    def _read_all(self) -> None:
+        """Time stamps of reading change, and nothing else."""
+        for path in self._files[:50]:
+            with contextlib.suppress(FileNotFoundError):
+                path.read_bytes() if path.stat().st_size < 1 << 20 else None
+        os.listdir(self._random.choice(self._folders))
+
+    def _direct(self) -> None:
+        with self._opened(self._some(), os.O_RDWR | os.O_DIRECT) as file:
+            view = mmap.mmap(-1, 8192)
+            view[:] = self._random.randbytes(8192)
+            os.pwrite(file, view, self._random.randrange(20) * 4096)
+
+    def _mode(self) -> None:
+        self._some().chmod(self._random.choice((0o600, 0o644, 0o755)))
+
+    def _special(self) -> None:
+        os.mknod(self._name(), self._random.choice((0o10600, 0o20600, 0o140600)), os.makedev(1, 3))
+
+    def _trim(self) -> None:
+        if have("fstrim"):
+            run("fstrim", str(self._top), ok=(0, 1, 32))

@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Random file systems, random work, backups by the ext4 detector, judged by an oracle.
+
+DPSR_ROUNDS says how many rounds, DPSR_SEED which is the first: a failure names its seed.
+"""
+
+import os
+import random
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.churn import frozen
+from tests.support.ext4_pair import Pair, detector, grown, random_mkfs, torn, writes
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="mounts file systems")
+
+MIB = 1 << 20
+ROUNDS = int(os.environ.get("DPSR_ROUNDS", "12"))
+SEED = int(os.environ.get("DPSR_SEED", "1"))
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    home = Path("/dev/shm")
+    with tempfile.TemporaryDirectory(prefix="dpsr-", dir=home if home.is_dir() else None) as name:
+        yield Path(name)
+
+
+def still_round(folder: Path, seed: int) -> None:
+    """Three backups in a row, each while nothing moves."""
+    rng = random.Random(seed)
+    size = rng.choice((48, 64, 96)) * MIB
+    with Pair(folder, size, random_mkfs(rng)) as pair:
+        churn = grown(pair, seed, 60)
+        try:
+            pair.first_copy()
+            for _ in range(3):
+                if rng.random() < 0.3:
+                    churn.close()
+                    pair.again()
+                churn.work(rng.choice((0, 3, 20, 80)))
+                faults = pair.back_up_frozen()
+                assert not faults, (seed, pair.options, faults)
+        finally:
+            churn.close()
+
+
+def moving_round(folder: Path, seed: int) -> None:
+    """Two backups, each read while files change: a read gives each block old or new."""
+    rng = random.Random(seed)
+    with Pair(folder, rng.choice((48, 64)) * MIB, random_mkfs(rng)) as pair:
+        churn = grown(pair, seed, 60)
+        try:
+            pair.first_copy()
+            for _ in range(2):
+                churn.work(rng.choice((3, 20, 80)))
+                back_up_moving(pair, churn.work, rng)
+        finally:
+            churn.close()
+
+
+def back_up_moving(pair: Pair, work: Callable[[int], None], rng: random.Random) -> None:
+    """As the engine does it: one `find`, then one to three lots of writes, the last in a freeze."""
+    seen = []
+    for number in range(rng.randint(2, 4)):
+        if number:
+            work(rng.choice((1, 5, 30)))
+        with frozen(pair.top):
+            seen.append((pair.snapshot(f"now{number}"), pair.used()))
+    view = pair.snapshot("view")
+    with detector(view, pair.slot) as ext4:
+        for number, (image, used) in enumerate(seen):
+            if image is seen[-1][0]:
+                shutil.copyfile(image, view)
+            else:
+                torn(image, seen[number + 1][0], view, rng)
+            if number == 0:
+                todo = ext4.find(used, pair.fixed, lambda _: None)
+            else:
+                written = writes(seen[number - 1][0], image)
+                todo = ext4.reparse(written).union(written)
+                if image is seen[-1][0]:
+                    todo = todo.union(used.minus(seen[0][1]))
+            pair.transfer(view, todo.intersect(used.union(pair.fixed)))
+    faults = pair.check(image)
+    assert not faults, (pair.options, faults)
+    pair.fix_up(image)
+
+
+@pytest.mark.timeout(600)
+def test_random_rounds(folder: Path) -> None:
+    for seed in range(SEED, SEED + ROUNDS):
+        one_round(folder, seed)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(0)
+def test_thousands_of_rounds(folder: Path) -> None:
+    for seed in range(SEED, SEED + max(ROUNDS, 2000)):
+        one_round(folder, seed)
+
+
+def one_round(folder: Path, seed: int) -> None:
+    home = folder / str(seed)
+    home.mkdir()
+    try:
+        (still_round, moving_round)[seed % 2](home, seed)
+    except BaseException as error:
+        error.add_note(f"DPSR_SEED={seed} repeats this round")
+        raise
+    shutil.rmtree(home)

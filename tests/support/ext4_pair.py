@@ -1,0 +1,222 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A mounted ext4 volume and its slot, both images, with backups by the detector alone.
+
+There is no tracker here: snapshots of the image stand for what it would have seen.
+"""
+
+import random
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Final, Self
+
+import numpy as np
+
+from builder.change.ext4.detector import Ext4
+from builder.change.used import used
+from builder.copying.direct import Reader
+from core.errors import CommandFailed
+from core.model.blockset import EMPTY, BlockSet
+from core.run import run
+from tests.support import oracle
+from tests.support.churn import Churn, frozen
+
+GRAIN: Final = 4096
+OLD: Final = "^metadata_csum,^64bit,^orphan_file"
+"""What mke2fs made ten years ago."""
+
+
+def random_mkfs(rng: random.Random) -> list[str]:
+    """Random options of mke2fs, out of those that the detector understands."""
+    block = rng.choice((1024, 1024, 2048, 4096, 4096, 4096))
+    inode = rng.choice((256, 256, 512, 1024))
+    features = rng.choice((
+        OLD + ",uninit_bg", OLD + ",^uninit_bg", "metadata_csum,64bit", "metadata_csum,^64bit",
+        "metadata_csum,metadata_csum_seed,64bit", "metadata_csum_seed,orphan_file,64bit",
+        "^metadata_csum,64bit,uninit_bg",
+    ))  # fmt: skip
+    extras = [
+        "^flex_bg", "^resize_inode", "sparse_super2,^resize_inode", "^sparse_super", "large_dir",
+        "^huge_file", "^dir_index", "fast_commit", "encrypt", "verity", "stable_inodes",
+        "^has_journal,^orphan_file", "^ext_attr", "^large_file", "project",
+    ]  # fmt: skip
+    extra = rng.choices(extras, k=rng.choice((0, 0, 1, 2)))
+    if "^has_journal,^orphan_file" in extra:
+        features = features.replace(",orphan_file", "")
+    options = ["-b", str(block), "-I", str(inode), "-O", ",".join([features, *extra])]
+    if rng.random() < 0.4:  # several groups, even when the file system is small
+        options += ["-g", str(rng.choice((2048, 4096, 8192)))]
+    if rng.random() < 0.3 and "^flex_bg" not in extra:
+        options += ["-G", str(rng.choice((2, 4, 16)))]
+    lazy = rng.choice(("0", "1"))
+    options += ["-E", f"lazy_itable_init={lazy},discard"]
+    options += ["-N", str(rng.choice((2000, 6000)))]
+    return options
+
+
+class Pair:
+    """One volume, mounted, and its slot, which is a complete copy after `first_copy`."""
+
+    def __init__(self, folder: Path, size: int, options: Sequence[str]) -> None:
+        self.volume, self.slot = folder / "volume", folder / "slot"
+        self._scratch = folder / "scratch"
+        self.top = folder / "mnt"
+        self.options = tuple(options)
+        self.fixed = EMPTY
+        self.swap = EMPTY
+        self.candidates = 0
+        """Bytes of candidates in the last backup,"""
+        self.copied = 0
+        """and of these, what differed."""
+        self.top.mkdir()
+        for image in (self.volume, self.slot):
+            image.touch()
+            with image.open("r+b") as stream:
+                stream.truncate(size)
+        run("mke2fs", "-q", "-F", "-t", "ext4", *options, str(self.volume))
+        self._block, _ = oracle.used_blocks(self.volume)
+        heads = oracle.superblocks(self.volume, self._block)
+        self._identity = BlockSet.of([(a * self._block, b * self._block) for a, b in heads])
+        # Old disks are not empty.
+        noise = random.Random(size).randbytes(1 << 20)
+        with self.slot.open("r+b") as stream:
+            for at in range(0, size, 1 << 20):
+                stream.seek(at)
+                stream.write(noise[: min(1 << 20, size - at)])
+
+    def __enter__(self) -> Self:
+        run("mount", "-o", "loop,user_xattr,acl", str(self.volume), str(self.top))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        run("umount", str(self.top))
+
+    def again(self) -> None:
+        """Unmount and mount."""
+        self.__exit__()
+        self.__enter__()
+
+    def snapshot(self, name: str) -> Path:
+        """The volume as it is on its disk now."""
+        target = self.volume.with_name(name)
+        shutil.copyfile(self.volume, target)
+        return target
+
+    def used(self) -> BlockSet:
+        """The used map, in the engine's grain; not by what the oracle uses."""
+        size = self.volume.stat().st_size
+
+        return used(str(self.top), size).aligned(GRAIN).within(size)
+
+    def first_copy(self) -> None:
+        """All used blocks, as `prepare` does; then fix-ups."""
+        with frozen(self.top):
+            self.transfer(self.volume, self.used())
+            self.check(self.volume)
+            self.fix_up(self.volume)
+
+    def transfer(self, source: Path, blocks: BlockSet) -> int:
+        """Copy what differs within `blocks`, but for superblocks; return how many bytes did."""
+        blocks = blocks.minus(self._identity)
+        count = 0
+        with source.open("rb") as ours, self.slot.open("r+b") as theirs:
+            for start, end in blocks.pieces(1 << 20):
+                ours.seek(start)
+                theirs.seek(start)
+                new = ours.read(end - start)
+                if theirs.read(end - start) != new:
+                    theirs.seek(start)
+                    theirs.write(new)
+                    count += end - start
+        return count
+
+    def back_up_frozen(self) -> list[str]:
+        """Detect and copy while nothing moves; return the oracle's findings."""
+        with frozen(self.top), detector(self.volume, self.slot) as ext4:
+            used = self.used()
+            found = ext4.find(used, self.fixed.union(self.swap), lambda _: None)
+            self.candidates = found.total
+            self.copied = self.transfer(self.volume, found.intersect(used.union(self.fixed)))
+            faults = self.check(self.volume)
+            self.fix_up(self.volume)
+        return faults
+
+    def check(self, volume: Path) -> list[str]:
+        """What the oracle and e2fsck find wrong with the slot as a copy of `volume`."""
+        faults = oracle.faults(volume, self.slot, unused=list(self.swap))
+        if not faults and (said := oracle.fsck(self.slot, volume, self._scratch)):
+            faults = [said]
+        return faults
+
+    def fix_up(self, volume: Path) -> None:
+        """Give the slot superblocks with another UUID, and change and add files, as fix-ups do."""
+        shutil.copyfile(self.slot, self._scratch)
+        with volume.open("rb") as ours, self._scratch.open("r+b") as theirs:
+            for start, end in self._identity:
+                ours.seek(start)
+                theirs.seek(start)
+                theirs.write(ours.read(end - start))
+        with suppress(CommandFailed):  # the feature needs metadata_csum
+            run("tune2fs", "-O", "metadata_csum_seed", str(self._scratch))
+        run("tune2fs", "-f", "-U", "random", str(self._scratch))
+        new = self._scratch.with_name("fstab")
+        new.write_text("UUID=of-the-copy / ext4\n" * 300)
+        requests = f"rm /fstab\nwrite {new} fstab\nrm /fstab.old\nwrite {new} fstab.old\n"
+        run("debugfs", "-w", "-f", "-", str(self._scratch), given=requests.encode())
+        self.fixed = differing(self.slot, self._scratch)
+        shutil.copyfile(self._scratch, self.slot)
+
+
+@contextmanager
+def detector(volume: Path, slot: Path) -> Iterator[Ext4]:
+    """The detector on two images."""
+    ours, theirs = Reader(str(volume)), Reader(str(slot))
+    try:
+        yield Ext4(ours, theirs)
+    finally:
+        ours.close()
+        theirs.close()
+
+
+def differing(left: Path, right: Path) -> BlockSet:
+    """In which blocks of 1 KiB two images differ."""
+    a, b = (np.fromfile(image, np.uint8).reshape(-1, 1024) for image in (left, right))
+    rows = np.flatnonzero((a != b).any(axis=1)).astype(np.int64)
+    return BlockSet.of(np.column_stack((rows * 1024, (rows + 1) * 1024)))
+
+
+def writes(before: Path, after: Path) -> BlockSet:
+    """What a tracker would have seen between two snapshots.
+
+    The first write to a block that was free, or reserved and never written, need not change what
+    was there.
+    """
+    differ = differing(before, after).aligned(GRAIN)
+    return differ.union(_filled(after).minus(_filled(before)))
+
+
+def _filled(image: Path) -> BlockSet:
+    block, used = oracle.used_blocks(image)
+    for first, last in oracle.unwritten(image):
+        used[first:last] = False
+    numbers = np.flatnonzero(used).astype(np.int64)
+    return BlockSet.of(np.column_stack((numbers, numbers + 1)) * block)
+
+
+def torn(before: Path, after: Path, target: Path, rng: random.Random) -> Path:
+    """An image that has each block from one of two: what one reads while it is being written."""
+    a, b = (np.fromfile(image, np.uint8).reshape(-1, 1024) for image in (before, after))
+    share = rng.choice((0.1, 0.5, 0.9))
+    newer = np.random.default_rng(rng.randrange(2**32)).random(len(a)) < share
+    a[newer] = b[newer]
+    a.tofile(target)
+    return target
+
+
+def grown(pair: Pair, seed: int, steps: int) -> Churn:
+    """Random files in the volume, and a folder that the fix-ups will change a file of."""
+    (pair.top / "fstab").write_text("UUID=of-the-volume / ext4\n" * 200)
+    churn = Churn(pair.top, seed)
+    churn.work(steps)
+    return churn
