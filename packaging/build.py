@@ -27,8 +27,8 @@ from core.version import VERSION  # noqa: E402
 
 PACKAGED: Final = (
     "core", "grub", "images", "builder", "recovery", "dpsr",
-    "packaging/debian", "packaging/udev",
-    "packaging/dpsr", "packaging/dpsr.8", "CHANGELOG.md",
+    "packaging/debian", "packaging/systemd", "packaging/udev",
+    "packaging/dpsr", "packaging/dpsr.8", "packaging/drill-signal", "CHANGELOG.md",
 )  # fmt: skip
 PACKAGE: Final = ROOT / "dist" / f"dpsr_{VERSION}_all.deb"
 WORK: Final = ROOT / ".cache" / "deb"
