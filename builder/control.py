@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The control partition and the vault: what makes the DPSR disk bootable, what makes it valid."""
+
+import secrets
+from contextlib import closing
+from datetime import UTC, datetime
+
+from builder import slots
+from builder.copying.direct import Reader
+from builder.fixup.fix import FixedSlot
+from builder.vault import fingerprint, manifests
+from core import points
+from core.errors import StateUnreadable
+from core.model.copy import Plan, RunFigures, Slot
+from core.model.live import Instant
+from core.model.manifest import Manifest, SlotState
+from core.model.state import State
+from core.namespace import mounted
+from core.signals import deferred
+from grub import install, menu, state
+
+
+def build(plan: Plan) -> int:
+    """Make the disk bootable by both firmwares, in state `building`.
+
+    Returns where the state block lies on the disk, in bytes. Raises LoaderFailed, StateUnreadable.
+    """
+    facts = menu.MenuFacts(plan.hostname, plan.serial)
+    with mounted(plan.slot_path(plan.control.number), "control", fstype="vfat") as folder:
+        state.create(folder, State("building"))
+        offset = state.locate(folder)
+        install.install_loader(plan.disk, folder, menu.render(facts))
+    if state.read_state(plan.disk, offset).state != "building":
+        raise StateUnreadable(f"The state block of {plan.disk} does not say `building`.")
+    return offset
+
+
+def commit(
+    plan: Plan, instant: Instant, fixed: tuple[FixedSlot, ...], state_at: int, seconds: float
+) -> Manifest:
+    """Write the manifest of generation 1, then the one sector that makes the copy valid."""
+    manifest = Manifest(
+        name=plan.name,
+        txid=secrets.token_hex(16),
+        generation=1,
+        parent="",
+        undo_log="",
+        taken=datetime.fromtimestamp(instant.taken, UTC).isoformat(timespec="seconds"),
+        hostname=plan.hostname,
+        kernel=plan.kernel,
+        disk_guid=plan.disk_guid,
+        slots=tuple(_slot_state(plan, slot) for slot in plan.slots if slot.kind == "volume"),
+        pairs=plan.pairs,
+        fixups=slots.fixups(fixed),
+        figures=RunFigures(
+            seconds=round(seconds, 3),
+            bytes_examined=instant.bytes_examined,
+            bytes_written=instant.bytes_written,
+            passes=instant.passes,
+            stall_seconds=round(instant.stall_seconds, 4),
+            detector="used",
+        ),
+    )
+    with mounted(plan.slot_path(plan.vault.number), "vault") as vault:
+        manifests.clear(vault)
+        manifests.write(vault, manifest)
+    points.reach("manifest")
+    valid = State(
+        "clean",
+        gen=1,
+        taken=manifest.taken,
+        txid=manifest.txid,
+        slot=plan.boot_slot.identity.uuid,
+    )
+    with deferred():
+        state.write_state(plan.disk, state_at, valid)
+    return manifest
+
+
+def _slot_state(plan: Plan, slot: Slot) -> SlotState:
+    superblock = journal = ""
+    if slot.fstype == "ext4":
+        with closing(Reader(plan.slot_path(slot.number))) as reader:
+            superblock, journal = fingerprint.of_ext4(reader)
+    return SlotState(
+        slot.name,
+        slot.mountpoint,
+        slot.fstype,
+        slot.number,
+        slot.start,
+        slot.size,
+        superblock,
+        journal,
+    )

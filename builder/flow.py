@@ -1,0 +1,128 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The whole sequence on one screen; read this first.
+
+`prepare`: look at the machine, plan, partition the DPSR disk, make it bootable (it says that it
+holds no complete copy yet), copy the running system, give the copy its own identity, commit, tell
+the firmware. Until the commit, the last sector written, the disk says `building` and is never
+booted by default; `prepare` again goes on.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from builder import control, remember, slots
+from builder.fixup.fix import fix_up
+from builder.partition import adopt, make_file_systems, partition
+from builder.plan.guards import check_name
+from builder.plan.identity import Fresh
+from builder.plan.layout import make_plan
+from builder.plan.wish import Wish
+from builder.still.live import copy_live
+from core import points
+from core.claim import locked
+from core.errors import ToolError
+from core.files import lock
+from core.machine.find import find_disk
+from core.machine.look import look
+from core.model.copy import Plan
+from core.model.manifest import Manifest
+from core.namespace import RUNTIME, go_private
+from core.screen import Screen, duration
+from core.signals import Ended
+
+LOCK: Final = RUNTIME / "lock"
+
+NO_COPY_YET: Final = (
+    "The DPSR disk holds no complete copy yet and says so when it is booted; the primary is as it "
+    "was."
+)
+
+Confirm = Callable[[Plan], None]
+"""Shows the plan to a person and returns, or raises Refused."""
+
+
+def prepare(disk_name: str, wish: Wish, screen: Screen, confirm: Confirm) -> Manifest:
+    """Make the disk called `disk_name` the DPSR disk: the first full copy of the running system.
+
+    Raises Refused (nothing was written) or StepFailed (`disk_holds` says what is on the disk).
+    """
+    begun = time.monotonic()
+    with lock(LOCK, "prepare"):
+        go_private()
+        plan, is_ours = _plan(disk_name, wish)
+        confirm(plan)
+        with locked(plan.disk), _saying(NO_COPY_YET):
+            if is_ours:
+                screen.step("Going on with the first copy that was interrupted")
+            else:
+                screen.step(f"Partitioning {plan.disk} ({plan.model}, {plan.serial})")
+                partition(plan)
+                make_file_systems(plan)
+            points.reach("partitioned")
+
+            screen.step("Making it bootable, by BIOS and by UEFI")
+            state_at = control.build(plan)
+            points.reach("bootable")
+
+            screen.step("Copying the running system")
+            written = remember.counters_of(plan)
+            instant = copy_live(slots.sources(plan), _options(compare=is_ours), screen)
+            points.reach("copied")
+
+            screen.step("Giving the copy its own identity")
+            fixed = fix_up(plan, instant, screen)
+            points.reach("fixed")
+            slots.write_fixups(plan, fixed)
+            points.reach("written")
+
+            manifest = control.commit(plan, instant, fixed, state_at, time.monotonic() - begun)
+            points.reach("committed")
+        remember.prepared(plan, manifest, state_at, written)
+    screen.step(
+        f"Done in {duration(time.monotonic() - begun)}: {plan.disk} is a bootable copy of this "
+        f"system as it was at {manifest.taken}"
+    )
+    return manifest
+
+
+def show(disk_name: str, wish: Wish) -> Plan:
+    """The plan alone, for `dpsr plan`. Raises Refused."""
+    return _plan(disk_name, wish)[0]
+
+
+def _plan(disk_name: str, wish: Wish) -> tuple[Plan, bool]:
+    """The plan, and whether the disk is laid out by it already, by a prepare that did not end."""
+    machine = look()
+    if copy_we_run_from(machine):
+        raise RunningFromCopy("This system runs from the DPSR disk. Nothing was written.")
+    disk = find_disk(machine, disk_name)
+    check_name(machine, disk_name, yes=wish.yes)
+    fstab = Path("/etc/fstab").read_text("utf-8")
+    ours = any(disk.guid == known.guid for known in settings.load().sets)
+    plan = make_plan(machine, disk, wish, fstab, Fresh(secrets.token_bytes), ours=ours)
+    found = adopt(machine, disk, plan)
+    return (found, True) if found else (plan, False)
+
+
+def _options(*, compare: bool) -> LiveOptions:
+    chosen = settings.load()
+    return LiveOptions(
+        quiet_for=chosen.quiet_for,
+        quiet_wait=chosen.quiet_wait,
+        max_freeze=chosen.max_freeze,
+        tracker_buffer=chosen.tracker_buffer << 20,
+        compare=compare,
+    )
+
+
+@contextmanager
+def _saying(what_the_disk_holds: str) -> Iterator[None]:
+    """Whatever goes wrong in the block tells the person what the DPSR disk holds."""
+    try:
+        yield
+    except (ToolError, Ended) as reason:
+        reason.disk_holds = reason.disk_holds or what_the_disk_holds
+        raise
