@@ -13,7 +13,7 @@ from typing import Final
 from core.run import end, run, start
 from images import cache
 
-TCG: Final = ("-accel", "tcg,thread=multi", "-cpu", "max,la57=off,cx16=off")
+TCG: Final = ("-accel", "tcg,thread=multi", "-cpu", "qemu64,cx16=off,svm=off")
 KVM: Final = ("-accel", "kvm", "-cpu", "host")
 
 _ALIVE: Final = b"Kernel panic - not syncing"

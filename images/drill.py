@@ -78,7 +78,7 @@ class Order:
     timeout: float = TIMEOUT_SECONDS
     memory_mib: int = 1024
     vars: Path | None = None
-    """Firmware variables to start with; None: empty ones, as in a machine that never saw the disk."""
+    """Firmware variables to start with; None: empty, as in a machine that never saw the disk."""
     screenshot: Path | None = None
     console: Path | None = None
     """Where to keep the console log."""

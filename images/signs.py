@@ -43,9 +43,7 @@ def _sign(pattern: str, verdict: Verdict, says: str, settle: float = 0.0) -> Sig
 
 SIGNS: Final = (
     _sign(r"Kernel panic - not syncing", Verdict.PANIC, "the kernel panicked"),
-    _sign(
-        r"No bootable (?:device|option or device)", Verdict.NO_LOADER, "nothing to start from"
-    ),
+    _sign(r"No bootable (?:device|option or device)", Verdict.NO_LOADER, "nothing to start from"),
     _sign(r"UEFI Interactive Shell|^Shell> ", Verdict.NO_LOADER, "the firmware found no loader"),
     _sign(r"not a bootable disk", Verdict.NO_LOADER, "the disk has no boot sector", 15.0),
     _sign(r"grub rescue> ?", Verdict.NO_CONFIG, "GRUB found nothing of its own"),
@@ -77,7 +75,9 @@ STAGES: Final = (
     ("kernel", re.compile(r"Linux version \d|EFI stub: |Loading Linux |Decompressing Linux")),
     (
         "system",
-        re.compile(r"systemd\[1\]: |Welcome to \S+.*!|systemd \d+[^ ]* running in system mode"),
+        re.compile(
+            r"systemd\[1\]: |Welcome to (?!GRUB).+!|systemd \d+[^ ]* running in system mode"
+        ),
     ),
     ("login", re.compile(r"^\S+ login: ", re.MULTILINE)),
 )

@@ -134,9 +134,12 @@ def devices(drive: Drive) -> tuple[dict[str, str | int], ...]:
 
 def arguments(machine: Machine) -> tuple[str, ...]:
     """QEMU's command line, program name first."""
+    # Without graphics, SeaBIOS copies what it and a boot loader show to the serial line. Not in
+    # other guests: a GRUB that uses the serial line itself would be heard twice.
+    q35 = "q35,graphics=off" if machine.drill is not None and machine.firmware == "bios" else "q35"
     argv = [
         "qemu-system-x86_64", "-nodefaults", "-no-user-config", "-display", "none",
-        "-machine", "q35", *machine.accel,
+        "-machine", q35, *machine.accel,
         "-m", f"{machine.memory_mib}M", "-smp", str(machine.cpus),
         "-nic", "none", "-vga", "std", "-rtc", "base=utc",
         "-chardev", f"socket,id=monitor,fd={machine.wires.monitor}",
