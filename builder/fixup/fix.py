@@ -7,12 +7,12 @@ where the running copy finds it. Nothing is mounted where others see it.
 
 import os
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
 
 from builder.fixup import ext4, fat, marker, uuids
+from builder.fixup.assemble import assembled
 from builder.fixup.inside import inside
 from builder.fixup.names import Names
 from builder.fixup.overlay import Overlay, clean_leftovers, overlay
@@ -22,14 +22,10 @@ from core.errors import FixupFailed
 from core.model.blockset import BlockSet
 from core.model.copy import Plan, Slot, SwapFile
 from core.model.live import Instant
-from core.namespace import RUNTIME, mounted
 from core.run import run
 from core.screen import Screen
 
 Blocks = tuple[tuple[int, bytes], ...]
-
-SCRATCH: Final = "size=192m,mode=700"
-"""A folder in memory for the work on initrds; what is in it stays far below that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,10 +48,7 @@ def fix_up(plan: Plan, instant: Instant, screen: Screen) -> tuple[FixedSlot, ...
     their superblocks. Raises FixupFailed, OldIdentityRemains.
     """
     clean_leftovers()
-    slots = sorted(
-        (slot for slot in plan.slots if slot.kind == "volume"),
-        key=lambda slot: _depth(slot.mountpoint),
-    )
+    slots = [slot for slot in plan.slots if slot.kind == "volume"]
     names = Names(plan.pairs, plan.left_out)
     with ExitStack() as stack:
         layers = {}
@@ -69,14 +62,12 @@ def fix_up(plan: Plan, instant: Instant, screen: Screen) -> tuple[FixedSlot, ...
             if slot.fstype != "vfat":
                 _identify(layer, slot, instant)
         points.reach("overlaid")
-        with (
-            _assembled(slots, layers) as root,
-            mounted("tmpfs", "scratch", SCRATCH, fstype="tmpfs") as scratch,
-        ):
+        places = [(slot.mountpoint, slot.fstype, layers[slot.name].path) for slot in slots]
+        with assembled(places) as (root, scratch):
             said = marker.dump(plan.disk_guid, plan.pairs)
             edited = fix_tree(root, names, plan.drivers, scratch, said)
             for file in plan.swap_files:
-                _make_swap(root, file)
+                make_swap(root, file)
             points.reach("edited")
         for note in edited.notes:
             screen.warn(note)
@@ -94,10 +85,6 @@ def fix_up(plan: Plan, instant: Instant, screen: Screen) -> tuple[FixedSlot, ...
     return fixed
 
 
-def _depth(mountpoint: str) -> int:
-    return len([part for part in mountpoint.split("/") if part])
-
-
 def _identify(layer: Overlay, slot: Slot, instant: Instant) -> None:
     if slot.fstype not in ext4.TYPES:
         raise FixupFailed(f"This version cannot give a {slot.fstype} file system a new identity.")
@@ -106,19 +93,7 @@ def _identify(layer: Overlay, slot: Slot, instant: Instant) -> None:
     uuids.set_ext4(layer.path, slot.identity)
 
 
-@contextmanager
-def _assembled(slots: list[Slot], layers: dict[str, Overlay]) -> Iterator[Path]:
-    """The copy's file systems, mounted below one another; yields where `/` is."""
-    with ExitStack() as stack:
-        for slot in slots:  # "/" is the first
-            options = ("rw", "noatime") if slot.fstype == "vfat" else ext4.MOUNT_OPTIONS
-            where = f"copy{slot.mountpoint}".rstrip("/")
-            device = layers[slot.name].path
-            stack.enter_context(mounted(device, where, *options, fstype=slot.fstype))
-        yield RUNTIME / "copy"
-
-
-def _make_swap(root: Path, file: SwapFile) -> None:
+def make_swap(root: Path, file: SwapFile) -> None:
     """A fresh header: the blocks of swap files are not copied, and there is nothing to resume."""
     path = inside(root, file.path)
     if path is None or not path.is_file():

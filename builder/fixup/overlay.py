@@ -101,7 +101,9 @@ def overlay(origin: str, name: str, room: int = ROOM) -> Iterator[Overlay]:
         finally:
             os.close(loop)  # dm holds it now; when dm lets go, or never took it, it clears itself
         try:
-            yield Overlay(full, f"/dev/mapper/{full}", origin, store, room)
+            # The kernel's own node: links under /dev/mapper are udev's, which is kept out.
+            minor = run("dmsetup", "info", "-c", "--noheadings", "-o", "minor", full).strip()
+            yield Overlay(full, f"/dev/dm-{minor}", origin, store, room)
         finally:
             _remove(full)
     finally:

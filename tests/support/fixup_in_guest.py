@@ -44,14 +44,17 @@ def main(serial: str) -> None:
     seconds = time.monotonic() - begun
     untouched = before == _signatures(plan.disk)
     slots.write_fixups(plan, fixed)
-    print(
+    sys.stdout.write(
         json.dumps(
             {
                 "pairs": to_plain(plan.pairs),
                 "paths": {slot.name: plan.slot_path(slot.number) for slot in plan.slots},
                 "seconds": seconds,
                 "sizes": {
-                    one.name: [sum(len(b) for _, b in one.data), sum(len(b) for _, b in one.identity)]
+                    one.name: [
+                        sum(len(b) for _, b in one.data),
+                        sum(len(b) for _, b in one.identity),
+                    ]
                     for one in fixed
                 },
                 "edited": {one.name: one.edited for one in fixed},

@@ -29,7 +29,8 @@ DEBIAN13: Final = Names(
     (
         pair(
             "/", "ext4", "3d6435d5-f45d-49dd-940b-99178448a6e5", NEW_ROOT, "/dev/vda2",
-            "/dev/disk/by-id/virtio-PRIMARY1-part2", partuuid="e960e179-526d-6c05-ca88-1fde3805f716",
+            "/dev/disk/by-id/virtio-PRIMARY1-part2",
+            partuuid="e960e179-526d-6c05-ca88-1fde3805f716",
         ),
         pair("/boot/efi", "vfat", "B9A0-2928", NEW_EFI, "/dev/vda1"),
         pair("", "swap", "9e3a6302-7cb5-476a-a8b4-254ad1a52c36", NEW_SWAP, "/dev/vda3"),

@@ -90,7 +90,10 @@ def test_what_dpsr_adds_to_the_menu_of_the_primary_goes() -> None:
     [
         ("resume=UUID=e4565381-dfc1-41e4-8622-77b6ba8f967b", f"resume=UUID={NEW_SWAP}"),
         ('GRUB_CMDLINE_LINUX="quiet resume=/dev/sdz9"', 'GRUB_CMDLINE_LINUX="quiet noresume"'),
-        ("resume=/dev/sda5 resume_offset=7", f"resume=/dev/disk/by-uuid/{NEW_SWAP} resume_offset=7"),
+        (
+            "resume=/dev/sda5 resume_offset=7",
+            f"resume=/dev/disk/by-uuid/{NEW_SWAP} resume_offset=7",
+        ),
         ("noresume x.resume=/dev/sdz9", "noresume x.resume=/dev/sdz9"),
         ("root=PARTUUID=0a4e203a-02", f"root=PARTUUID=f{NEW_ROOT[1:]}"),
     ],

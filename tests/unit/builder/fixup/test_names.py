@@ -50,7 +50,7 @@ def test_a_spec_is_renamed(spec: str, new: str | None) -> None:
             "dev-disk-by\\x2duuid-e4565381\\x2ddfc1\\x2d41e4\\x2d8622\\x2d77b6ba8f967b.swap",
             "dev-disk-by\\x2duuid-33333333\\x2dcccc\\x2d4ccc\\x2d8ccc\\x2d333333333333.swap",
         ),
-        ("# / was on /dev/sda2 during installation", f"# / was on /dev/disk/by-uuid/{NEW_ROOT} during installation"),
+        ("# / was on /dev/sda2 once", f"# / was on /dev/disk/by-uuid/{NEW_ROOT} once"),
         ("old root", "old root"),
     ],
 )  # fmt: skip
