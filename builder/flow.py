@@ -7,6 +7,7 @@ the firmware. Until the commit, the last sector written, the disk says `building
 booted by default; `prepare` again goes on.
 """
 
+import secrets
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -20,10 +21,11 @@ from builder.plan.guards import check_name
 from builder.plan.identity import Fresh
 from builder.plan.layout import make_plan
 from builder.plan.wish import Wish
-from builder.still.live import copy_live
-from core import points
+from builder.status import copy_we_run_from
+from builder.still.live import LiveOptions, copy_live
+from core import points, settings
 from core.claim import locked
-from core.errors import ToolError
+from core.errors import RunningFromCopy, ToolError
 from core.files import lock
 from core.machine.find import find_disk
 from core.machine.look import look
