@@ -11,7 +11,8 @@ from builder.fixup.fix import FixedSlot
 from builder.vault import fingerprint, manifests
 from core import points
 from core.errors import StateUnreadable
-from core.model.copy import Plan, RunFigures, Slot
+from core.model.copy import Plan, Slot
+from core.model.figures import RunFigures
 from core.model.live import Instant
 from core.model.manifest import Manifest, SlotState
 from core.model.state import State

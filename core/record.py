@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from core.files import write_durably
-from core.model.copy import RunFigures
+from core.model.figures import RunFigures
 from core.model.plain import Misfit, from_plain, to_plain
 
 FOLDER: Final = Path("/var/lib/dpsr")

@@ -6,15 +6,16 @@ are errors that name their line. What programs find out about runs is in `core.r
 """
 
 import re
-import tomllib
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from core.errors import BadSettings, NotPrepared
 from core.files import write_durably
-from core.model.copy import Plan
 from core.model.plain import Misfit, from_plain
+
+if TYPE_CHECKING:
+    from core.model.copy import Plan
 
 PATH: Final = Path("/etc/dpsr/dpsr.toml")
 NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,31}")
@@ -116,7 +117,7 @@ def save(settings: Settings, path: Path = PATH) -> None:
     write_durably(path, render(settings).encode())
 
 
-def set_of(plan: Plan, state_offset: int) -> BackupSet:
+def set_of(plan: "Plan", state_offset: int) -> BackupSet:
     """What is recorded of the disk that `plan` has prepared."""
     volumes = []
     for volume in plan.volumes:
@@ -149,6 +150,8 @@ def set_of(plan: Plan, state_offset: int) -> BackupSet:
 
 def parse(text: str, where: str = str(PATH)) -> Settings:
     """Read the text of dpsr.toml; `where` is for the sentence. Raises BadSettings."""
+    import tomllib
+
     try:
         data = tomllib.loads(text)
     except tomllib.TOMLDecodeError as reason:

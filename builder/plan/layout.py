@@ -87,7 +87,7 @@ def make_plan(
         left_out=(*choice.left_out, *dropped),
         driver=disk.driver,
         drivers=tuple(dict.fromkeys((*disk.drivers, *primary.drivers))),
-        warnings=(*choice.warnings, *sizes.warnings),
+        warnings=(*choice.warnings, *sizes.warnings, *_lost(disk)),
         before=disk.partitions,
         hostname=machine.hostname,
         kernel=machine.kernel,
@@ -199,6 +199,14 @@ def _shrunk(full: tuple[int, ...], least: tuple[int, ...], room: int) -> tuple[i
         sizes[at] -= given
         over -= given
     return tuple(sizes)
+
+
+def _lost(disk: Disk) -> tuple[str, ...]:
+    """What the list of the disk's partitions does not show."""
+    if not disk.fstype:
+        return ()
+    named = f" ({disk.label})" if disk.label else ""
+    return (f"{disk.path} holds a file system without partitions: {disk.fstype}{named}.",)
 
 
 def _too_small(

@@ -12,7 +12,6 @@ from typing import Any, Final
 
 from core.errors import ToolError
 from core.machine.escapes import from_backslash
-from core.run import run
 
 _ATTRIBUTES: Final = (
     "partition", "start", "size", "ro", "removable", "hidden", "serial", "wwid",
@@ -137,6 +136,8 @@ def _unprobed(device: Device) -> bool:
 def _ask_blkid(nodes: list[str]) -> dict[str, dict[str, str]]:
     if not nodes or os.geteuid() != 0:
         return {}
+    from core.run import run
+
     try:
         # 2: nothing found, 8: ambivalent; a device that went away meanwhile is simply not listed
         return parse_blkid(run("blkid", "-p", "-o", "export", *nodes, ok=(0, 2, 4, 8)))

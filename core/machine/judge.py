@@ -120,6 +120,7 @@ def _disk(device: Device, parts: Iterable[Device]) -> Disk:
         label="" if partitions else _label(said),
         serials=serials[1:],
         drivers=tuple(dict.fromkeys(name for _, name, loaded in device.drivers if loaded)),
+        ignored=said.get("UDEV_DISABLE_PERSISTENT_STORAGE_RULES_FLAG") == "1",
     )
 
 

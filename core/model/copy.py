@@ -173,15 +173,3 @@ class Fixups:
     ranges: tuple[tuple[int, int], ...]
     why: tuple[str, ...] = field(default=())
     """The files that were edited, for people."""
-
-
-@dataclass(frozen=True, slots=True)
-class RunFigures:
-    """What one run did, for `status` and `history`."""
-
-    seconds: float
-    bytes_examined: int
-    bytes_written: int
-    passes: int
-    stall_seconds: float
-    detector: str

@@ -62,6 +62,8 @@ class Disk:
     """Other serial numbers under which udev and lsblk know it (SCSI disks have several)."""
     drivers: tuple[str, ...] = ()
     """Every kernel module between the disk and its bus (`sd_mod`, `virtio_scsi`, `virtio_pci`)."""
+    ignored: bool = False
+    """udev was told to leave it alone: nothing links to it, mounts it or assembles it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,8 @@
 from dataclasses import dataclass
 from typing import Final
 
-from core.model.copy import Fixups, Pair, RunFigures
+from core.model.copy import Fixups, Pair
+from core.model.figures import RunFigures
 
 VERSION: Final = 1
 """Format of the manifest; see docs/on-disk-format.md."""

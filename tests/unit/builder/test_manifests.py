@@ -8,7 +8,8 @@ import pytest
 
 from builder.vault import manifests
 from core.errors import UnknownFormat
-from core.model.copy import Fixups, Identity, Pair, RunFigures
+from core.model.copy import Fixups, Identity, Pair
+from core.model.figures import RunFigures
 from core.model.manifest import Manifest, SlotState
 
 SAMPLE = Path(__file__).parents[2] / "data" / "formats" / "manifest-v1.json"

@@ -4,7 +4,7 @@
 from pathlib import Path
 
 from core.machine.counters import sectors_written
-from core.model.copy import RunFigures
+from core.model.figures import RunFigures
 from core.record import Counters, Drill, Record, read_record, write_record, written_since
 
 RECORD = Record(
