@@ -7,9 +7,7 @@ written here through the whole disk, at an offset found once, while nothing is m
 """
 
 import fcntl
-import mmap
 import os
-import stat
 import struct
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,16 +16,15 @@ from typing import Final
 from core.errors import StateUnreadable, UnknownFormat
 from core.files import sync_folder
 from core.model.state import FORMAT, PHASES, Phase, State
-from grub import envblock
+from grub import envblock, sectors
 
-SECTOR: Final = 512
+SECTOR: Final = sectors.SECTOR
 """All settings lie in the block's first sector, so that a torn write does no harm."""
 FILE: Final = "dpsr/state"
 """Path of the block on the control partition."""
 
 _FIBMAP: Final = 1
 _FIGETBSZ: Final = 2
-_BLKSSZGET: Final = 0x1268
 _KNOWN: Final = frozenset({"format", "state", "gen", "taken", "txid", "booted", "slot", "to"})
 
 
@@ -111,7 +108,7 @@ def locate(control_mount: Path) -> int:
     if not count or 0 in blocks or blocks != list(range(blocks[0], blocks[0] + count)):
         raise StateUnreadable(f"{path} does not lie in one piece on its disk.")
     parse(wanted)
-    disk, start = _whole_disk(device)
+    disk, start = sectors.whole_disk(device)
     offset = start + blocks[0] * grain
     if _read(disk, offset, envblock.SIZE) != wanted:
         raise StateUnreadable(f"{path} is not found at byte {offset} of {disk}.")
@@ -132,10 +129,10 @@ def write_state(disk: str, offset: int, state: State) -> None:
     Only an environment block is ever overwritten. The control partition must not be mounted.
     Raises StateUnreadable.
     """
-    sector = _sector(disk)
+    before = _read(disk, offset, envblock.SIZE)
+    sector = sectors.size_of(disk)
     if offset % sector:
         raise StateUnreadable(f"Byte {offset} of {disk} is no sector's start. Nothing was written.")
-    before = _read(disk, offset, max(sector, envblock.SIZE))
     if not before.startswith(envblock.SIGNATURE):
         raise StateUnreadable(
             f"There is no state block at byte {offset} of {disk}. Nothing was written."
@@ -146,83 +143,24 @@ def write_state(disk: str, offset: int, state: State) -> None:
         raise StateUnreadable(
             f"The new state cannot be stored: {reason}. Nothing was written."
         ) from None
-    written = (block + before[len(block) :])[:sector]
-    with _Aligned(disk, os.O_RDWR | os.O_DSYNC, written) as (descriptor, buffer):
-        try:
-            count = os.pwritev(descriptor, [buffer], offset)
-            os.fsync(descriptor)
-        except OSError as error:
-            raise StateUnreadable(
-                f"The state block of {disk} could not be written: {error.strerror}."
-            ) from None
-    if count != sector or read_state(disk, offset) != state:
+    rest = _read(disk, offset, sector)[len(block) :]  # of a 4Kn disk's sector
+    try:
+        sectors.write(disk, offset, block[:sector] + rest)
+    except OSError as error:
+        raise StateUnreadable(
+            f"The state block of {disk} could not be written: {error.strerror}."
+        ) from None
+    if read_state(disk, offset) != state:
         raise StateUnreadable(f"The state block of {disk} does not read back as it was written.")
 
 
-class _Aligned:
-    """The disk, open past every cache, and a page-aligned buffer as O_DIRECT wants it.
-
-    Image files are read and written through the cache, since not every file system has O_DIRECT.
-    """
-
-    def __init__(self, disk: str, flags: int, content: bytes) -> None:
-        self._disk = disk
-        self._flags = flags | os.O_CLOEXEC
-        self._content = content
-
-    def __enter__(self) -> tuple[int, mmap.mmap]:
-        try:
-            direct = os.O_DIRECT if stat.S_ISBLK(os.stat(self._disk).st_mode) else 0
-            self._descriptor = os.open(self._disk, self._flags | direct)
-        except OSError as error:
-            raise StateUnreadable(f"{self._disk} cannot be opened: {error.strerror}.") from None
-        self._buffer = mmap.mmap(-1, len(self._content))
-        self._buffer[:] = self._content
-        return self._descriptor, self._buffer
-
-    def __exit__(self, *_: object) -> None:
-        self._buffer.close()
-        os.close(self._descriptor)
-
-
 def _read(disk: str, offset: int, size: int) -> bytes:
-    """`size` bytes at `offset`, which need not be a multiple of the sector size."""
-    sector = _sector(disk)
-    begin = offset - offset % sector
-    span = -(-(offset + size - begin) // sector) * sector
-    with _Aligned(disk, os.O_RDONLY, bytes(span)) as (descriptor, buffer):
-        try:
-            count = os.preadv(descriptor, [buffer], begin)
-        except OSError as error:
-            raise StateUnreadable(
-                f"The state block of {disk} could not be read: {error.strerror}."
-            ) from None
-        data = buffer[offset - begin : offset - begin + size]
-    if count != span:
-        raise StateUnreadable(f"{disk} ends before its state block.")
-    return data
-
-
-def _sector(disk: str) -> int:
-    """Logical sector size of a disk; image files are written by 512 bytes."""
     try:
-        with open(disk, "rb", buffering=0) as stream:
-            if not stat.S_ISBLK(os.fstat(stream.fileno()).st_mode):
-                return SECTOR
-            return int(struct.unpack("i", fcntl.ioctl(stream, _BLKSSZGET, bytes(4)))[0])
+        return sectors.read(disk, offset, size)
     except OSError as error:
-        raise StateUnreadable(f"{disk} cannot be opened: {error.strerror}.") from None
-
-
-def _whole_disk(device: int) -> tuple[str, int]:
-    """Path of the disk that the block device lies on, and where on it the device begins."""
-    folder = Path(f"/sys/dev/block/{os.major(device)}:{os.minor(device)}").resolve()
-    try:
-        start = int((folder / "start").read_text(encoding="ascii")) * SECTOR
-        folder = folder.parent
-    except FileNotFoundError:
-        start = 0  # the file system lies on the whole disk
-    return f"/dev/{folder.name.replace('!', '/')}", start
+        raise StateUnreadable(
+            f"The state block of {disk} could not be read: {error.strerror}."
+        ) from None
 
 
 def _check(pairs: Mapping[str, str], data: bytes) -> None:

@@ -155,10 +155,10 @@ def test_a_state_that_does_not_fit_leaves_the_old_one(tmp_path: Path) -> None:
 
 def test_a_disk_that_is_gone_or_too_short_is_a_sentence(tmp_path: Path) -> None:
     disk = tmp_path / "disk"
-    with pytest.raises(StateUnreadable, match="cannot be opened"):
+    with pytest.raises(StateUnreadable, match="could not be read"):
         read_state(str(disk), 0)
     disk.write_bytes(pack(CLEAN)[:600])
-    with pytest.raises(StateUnreadable, match="ends before"):
+    with pytest.raises(StateUnreadable, match="the disk ends there"):
         read_state(str(disk), 0)
 
 
