@@ -368,10 +368,28 @@ def _strange_fixups(
     Metadata and folders change with the files in them.
     """
     told = {path.removeprefix("/boot") for path in said} | set(said)
-    found = {pair for pair in owners(dpsr, target, blocks.tolist()).values() if pair[0] > 10}
     return [
-        f"{name}: a fix-up changed {path} (inode {inode}), told are {sorted(said)}"
-        for inode, path in sorted(found)
-        if (path not in told or not MAY_DIFFER.fullmatch(path))
-        and "Type: regular" in disk.debugfs(dpsr, target, f"stat <{inode}>")
+        f"{name}: a fix-up changed {path}, told are {sorted(said)}"
+        for path in _files(dpsr, target, blocks)
+        if path not in told or not MAY_DIFFER.fullmatch(path)
     ]
+
+
+def _files(image: Path, part: Part, blocks: Any) -> list[str]:
+    """Paths of the regular files that some blocks belong to."""
+    found = {pair for pair in owners(image, part, blocks.tolist()).values() if pair[0] > 10}
+    return [
+        path
+        for inode, path in sorted(found)
+        if "Type: regular" in disk.debugfs(image, part, f"stat <{inode}>")
+    ]
+
+
+def strange_changes(before: Path, old: Part, after: Path, new: Part) -> list[str]:
+    """Files of an ext4 file system that changed although no fix-up has any business with them.
+
+    For a clone that was fixed up, which has no manifest.
+    """
+    block, count, _ = disk.free_blocks(after, new)
+    differing = np.flatnonzero(_differing(before, old, after, new, block, count))
+    return [path for path in _files(after, new, differing) if not MAY_DIFFER.fullmatch(path)]

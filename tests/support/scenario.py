@@ -18,7 +18,7 @@ from typing import Any, Final
 
 from core.errors import CommandFailed, ProgramTimeout
 from core.run import run
-from images import disks
+from images import cache, disks
 from images import recipe as recipes
 from images import sample as samples
 from images.guest import Guest
@@ -58,11 +58,26 @@ def system(recipe: Recipe) -> Sample:
 @contextmanager
 def working(sample: Sample, plug: Sequence[DiskSpec] = ()) -> Iterator[Guest]:
     """The primary, up, with our program in it."""
-    with samples.booted(sample, plug, print) as guest:
+    with contextlib.ExitStack() as stack:
+        if any(spec.bus == "sata" for spec in plug):  # cannot be plugged in while it is on
+            guest = stack.enter_context(_booting(sample, plug))
+        else:
+            guest = stack.enter_context(samples.booted(sample, plug, print))
         if "DPSR_TEST_PUSH" in os.environ:
             push_rooms(guest)
             guest.sh("sync")
         yield guest
+
+
+@contextmanager
+def _booting(sample: Sample, plug: Sequence[DiskSpec]) -> Iterator[Guest]:
+    with cache.scratch() as folder:
+        disk = disks.new_overlay(folder / "disk.qcow2", sample.disk)
+        nvram = disks.new_vars(folder / "vars.qcow2", sample.vars) if sample.vars else None
+        specs = [sample.spec(path=disk, overlay=False), *plug]
+        with Guest(specs, sample.recipe.firmware, vars=nvram, kernel=sample.kernel) as guest:
+            guest.wait_up(600)
+            yield guest
 
 
 @dataclass(slots=True)
@@ -137,7 +152,7 @@ class Story:
 
     def old_names(self) -> set[str]:
         """Every name by which the primary and what is on it can be called."""
-        image = self.raw("frozen")
+        image = self.raw("before")
         table = disk_image.table(image)
         names = {PRIMARY, table.guid}
         for part in table.parts:
@@ -295,7 +310,7 @@ def keep_frozen(story: Story, guest: Guest) -> None:
     os.link(spec.path, story.folder / "frozen.qcow2")
     guest.monitor.command(
         "blockdev-snapshot-sync",
-        device="disk-0-file",
+        device="disk-s0-file" if spec.bus == "sata" else "disk-0-file",
         snapshot_file=str(story.primary),
         format="qcow2",
     )

@@ -111,8 +111,9 @@ def images() -> Iterator[Mapping[str, Path]]:
     """The image under each disk, by serial number."""
     with cache.scratch() as folder:
         big = strange_disks.blank(folder, 5120 * MIB)
+        twin = disks.new_disk(folder / "twin.qcow2", 5120 * MIB)
         yield {
-            FREE: big, "TWIN": big, "TWIN2": disks.new_disk(folder / "twin.qcow2", 5120 * MIB), " ": big,
+            FREE: big, "TWIN": big, "TWIN2": twin, " ": big,
             "SMALL": strange_disks.blank(folder, 2048 * MIB),
             "CLOSE": strange_disks.blank(folder, VOLUMES + AROUND + LEAST - 64 * MIB),
             "SHRUNK": strange_disks.blank(folder, VOLUMES + AROUND + (512 + 88) * MIB),
@@ -210,10 +211,10 @@ def test_a_disk_that_is_hardly_larger_gets_less_swap(
     said = scenario.dpsr(guest, "plan", "SHRUNK", "--json")
     assert said.status == 0, said.err
     plan = json.loads(said.out)
-    sizes = {slot["name"]: slot["size"] for slot in plan["slots"]}
-    assert sizes["swap"] == 88 * MIB
-    assert sizes["root"] == 2814 * MIB
-    assert plan["control"]["size"] == 512 * MIB
+    sizes = {part["name"]: part["size_bytes"] for part in plan["after"]}
+    assert sizes["dpsr-slot-swap"] == 88 * MIB, sizes
+    assert sizes["dpsr-slot-root"] == 2814 * MIB, sizes
+    assert sizes["dpsr-control"] == 512 * MIB, sizes
 
 
 @pytest.mark.parametrize("named", [(FREE, "USED")], indirect=True)
@@ -225,7 +226,7 @@ def test_disks_and_their_roles(named: Mapping[str, str], guest: Guest) -> None:
     finally:
         guest.sh("umount /mnt/x")
     assert said.status == 0, said.err
-    roles = {disk["serial"]: disk["role"] for disk in json.loads(said.out)["disks"]}
+    roles = {disk["serial"]: disk["role"] for disk in json.loads(said.out)}
     assert roles == {PRIMARY: "primary", FREE: "free", "USED": "in use"}
     for serial in roles:
         assert serial in shown.out
