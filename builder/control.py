@@ -10,10 +10,11 @@ from builder.copying.direct import Reader
 from builder.fixup.fix import FixedSlot
 from builder.vault import fingerprint, manifests
 from core import points
-from core.errors import StateUnreadable
+from core.errors import NotPrepared, StateUnreadable
 from core.model.copy import Plan, Slot
 from core.model.figures import RunFigures
 from core.model.live import Instant
+from core.model.machine import Disk
 from core.model.manifest import Manifest, SlotState
 from core.model.state import State
 from core.namespace import mounted
@@ -26,14 +27,25 @@ def build(plan: Plan) -> int:
 
     Returns where the state block lies on the disk, in bytes. Raises LoaderFailed, StateUnreadable.
     """
-    facts = menu.MenuFacts(plan.hostname, plan.serial)
-    with mounted(plan.slot_path(plan.control.number), "control", fstype="vfat") as folder:
+    device = plan.slot_path(plan.control.number)
+    facts = menu.MenuFacts(plan.hostname, plan.serial or plan.model)
+    with mounted(device, "control", fstype="vfat") as folder:
         state.create(folder, State("building"))
         offset = state.locate(folder)
         install.install_loader(plan.disk, folder, menu.render(facts))
     if state.read_state(plan.disk, offset).state != "building":
         raise StateUnreadable(f"The state block of {plan.disk} does not say `building`.")
     return offset
+
+
+def refresh(disk: Disk, hostname: str) -> None:
+    """Put the loader on a prepared disk again; its state stays. Raises LoaderFailed, NotPrepared."""
+    found = [part for part in disk.partitions if part.name == "dpsr-control"]
+    if not found:
+        raise NotPrepared(f"{disk.path} has no control partition. Nothing was written.")
+    facts = menu.MenuFacts(hostname, disk.serial or disk.model)
+    with mounted(found[0].path, "control", fstype="vfat") as folder:
+        install.install_loader(disk.path, folder, menu.render(facts))
 
 
 def commit(

@@ -83,6 +83,8 @@ def prepare(disk_name: str, wish: Wish, screen: Screen, confirm: Confirm) -> Man
             manifest = control.commit(plan, instant, fixed, state_at, time.monotonic() - begun)
             points.reach("committed")
         remember.prepared(plan, manifest, state_at, written)
+        for warning in remember.tell_firmware(plan):
+            screen.warn(warning)
     screen.step(
         f"Done in {duration(time.monotonic() - begun)}: {plan.disk} is a bootable copy of this "
         f"system as it was at {manifest.taken}"
