@@ -25,8 +25,10 @@ LEFT_OUT = {"small": "not full and not matrix and not soak", "full": "not matrix
 def tests(session: nox.Session) -> None:
     """All tests: --size small (the default, under an hour on two cores without KVM) or full."""
     size, rest = _size(session)
-    for name in ("lint", "unit", "device", "vm", "power"):
-        session.notify(name, [] if name == "lint" else ["--size", size, *rest])
+    for name in ("lint", "deb"):
+        session.notify(name, [])
+    for name in ("unit", "device", "vm", "power"):
+        session.notify(name, ["--size", size, *rest])
 
 
 @nox.session
