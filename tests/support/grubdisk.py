@@ -8,12 +8,15 @@ tests of `prepare` cover what grub-install makes of a real machine.
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final
 
-from core.run import run
+from core.run import run as run_soon
 
 MIB: Final = 1 << 20
+run: Final = partial(run_soon, timeout=600)
+"""Disks of a busy host can take minutes to sync."""
 BIOS: Final = (1 * MIB, 1 * MIB)
 CONTROL: Final = (2 * MIB, 64 * MIB)
 SLOT: Final = (66 * MIB, 32 * MIB)

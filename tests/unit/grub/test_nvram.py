@@ -50,16 +50,8 @@ PCI = "PciRoot(0x0)/Pci(0x1c,0x0)"
     ("line", "entry"),
     [
         (  # Windows stores data behind the path
-            f"Boot0000* Windows Boot Manager\tHD(1,GPT,{GUID.upper()},0x800,0x32000)"
-            + "/File(\\EFI\\Microsoft\\Boot\\bootmgfw.efi)WINDOWS.........x...B.C.D.",
-            Entry(
-                0,
-                "Windows Boot Manager",
-                True,
-                GUID,
-                "\\EFI\\Microsoft\\Boot\\bootmgfw.efi",
-                "file",
-            ),
+            f"Boot0000* Win\tHD(1,GPT,{GUID.upper()},0x800,0x32000)/File(\\EFI\\boot.efi)WINDOWS..x.",
+            Entry(0, "Win", True, GUID, "\\EFI\\boot.efi", "file"),
         ),
         (  # newer libefivar prints the path as it is
             f"Boot00AF* stub\tHD(1,GPT,{GUID},0x800,0x96000)/\\EFI\\BOOT\\vmlinuz root=/dev/sda2",

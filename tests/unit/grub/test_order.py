@@ -22,7 +22,7 @@ UPDATER = (
 )
 SETUP = ("UiApp", "FvFile(462caa21-7614-4503-836e-8ab6f4662331)")
 DISK = ("UEFI disk", "PciRoot(0x0)/Pci(0x3,0x0)")
-SHELL = ("EFI Internal Shell", "FvFile(7c04a583-9e3e-4f1c-ad65-e05268d0b4d1)")
+SHELL = ("Shell", "FvFile(7c04a583-9e3e-4f1c-ad65-e05268d0b4d1)")
 PXE = ("UEFI PXEv4", "PciRoot(0x0)/MAC(0011223344ff,1)/IPv4(0.0.0.0)")
 USB = ("UEFI: stick", "PciRoot(0x0)/USB(3,0)")
 WISH = Wish(CONTROL, frozenset({PRIMARY}))
@@ -45,15 +45,15 @@ def labels(firmware: FakeFirmware) -> list[str]:
 @pytest.mark.parametrize(
     ("entries", "wanted"),
     [
-        ((DEBIAN, SETUP, DISK, SHELL), ["debian", LABEL, "UiApp", "UEFI disk", "EFI Internal Shell"]),
+        ((DEBIAN, SETUP, DISK, SHELL), ["debian", LABEL, "UiApp", "UEFI disk", "Shell"]),
         ((DEBIAN, DEBIAN, PXE, USB), ["debian", "debian", LABEL, "UEFI PXEv4", "UEFI: stick"]),
         # a machine that asks the network first keeps doing so
-        ((PXE, DEBIAN, SHELL), ["UEFI PXEv4", "debian", LABEL, "EFI Internal Shell"]),
+        ((PXE, DEBIAN, SHELL), ["UEFI PXEv4", "debian", LABEL, "Shell"]),
         # an updater behind the shell is the primary's too, and never reached by itself
-        ((DEBIAN, SHELL, UPDATER), ["debian", LABEL, "EFI Internal Shell", "Updater"]),
+        ((DEBIAN, SHELL, UPDATER), ["debian", LABEL, "Shell", "Updater"]),
         ((DEBIAN, SETUP, UPDATER, PXE), ["debian", "UiApp", "Updater", LABEL, "UEFI PXEv4"]),
         # the firmware's own entry for the primary's disk names no partition
-        ((DISK, SETUP, SHELL), ["UEFI disk", LABEL, "UiApp", "EFI Internal Shell"]),
+        ((DISK, SETUP, SHELL), ["UEFI disk", LABEL, "UiApp", "Shell"]),
         ((DEBIAN,), ["debian", LABEL]),
     ],
 )  # fmt: skip
