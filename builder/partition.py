@@ -8,7 +8,6 @@ write; libparted, which shares no code with it, then has to read the same.
 import json
 import os
 import time
-from pathlib import Path
 from typing import Final
 
 from builder.plan.table import Row, adopt, read_back, rows, same_layout, script
@@ -114,7 +113,7 @@ def _wait_for(plan: Plan) -> None:
 
 def _is_there(plan: Plan, row: Row) -> bool:
     path = plan.slot_path(row.number)
-    sysfs = Path("/sys/class/block", os.path.basename(path))
+    sysfs = f"/sys/class/block/{os.path.basename(path)}"
     wanted = [str(row.start // 512), str(row.size // 512)]
-    found = [read_text(sysfs / name).strip() for name in ("start", "size")]
+    found = [read_text(f"{sysfs}/{name}").strip() for name in ("start", "size")]
     return found == wanted and os.path.exists(path)

@@ -3,7 +3,6 @@
 
 import os
 from collections.abc import Mapping
-from pathlib import Path
 
 from core.machine.devices import read_text
 from core.record import Counters
@@ -11,14 +10,14 @@ from core.record import Counters
 
 def read_counters(volumes: Mapping[str, tuple[int, int]]) -> Counters:
     """The counters of `volumes` (mount point, device number) now."""
-    boot = read_text(Path("/proc/sys/kernel/random/boot_id")).strip()
+    boot = read_text("/proc/sys/kernel/random/boot_id").strip()
     return Counters(
         boot, tuple((place, _written(os.makedev(*dev))) for place, dev in sorted(volumes.items()))
     )
 
 
 def _written(device: int) -> int:
-    path = Path(f"/sys/dev/block/{os.major(device)}:{os.minor(device)}/stat")
+    path = f"/sys/dev/block/{os.major(device)}:{os.minor(device)}/stat"
     return sectors_written(read_text(path)) * 512
 
 

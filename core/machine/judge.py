@@ -133,7 +133,7 @@ def _partition(device: Device) -> Partition:
         start=int(attributes.get("start", "0")) * _SECTOR,
         size=int(attributes.get("size", "0")) * _SECTOR,
         kind=said.get("ID_PART_ENTRY_TYPE", "").lower(),
-        name=from_hex(said.get("ID_PART_ENTRY_NAME", "")),
+        name=from_hex(said.get("ID_PART_ENTRY_NAME", "")) or said.get("PARTNAME", ""),
         partuuid=said.get("ID_PART_ENTRY_UUID", "").lower(),
         fstype=said.get("ID_FS_TYPE", ""),
         uuid=said.get("ID_FS_UUID", ""),

@@ -1,0 +1,160 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Answers what a person asks first: is there a good copy, and how old is it.
+
+The disk itself answers (its state sector); what only this machine knows comes from /etc/dpsr and
+/var/lib/dpsr. `dpsr status` is asked often, so nothing heavy is imported here.
+"""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal
+
+from core.errors import AmbiguousDisk, ToolError
+from core.machine.counters import read_counters
+from core.machine.find import find_recorded
+from core.machine.udev import is_ignored
+from core.model.machine import Disk, Machine
+from core.model.state import State
+from core.record import Record, Written, read_record, written_since
+from core.settings import BackupSet, Settings
+from grub import state
+
+What = Literal["building", "clean", "updating", "rolling-back", "none"]
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """Everything that `dpsr status` says."""
+
+    name: str
+    state: What
+    generation: int
+    taken: datetime | None
+    running_from: Literal["primary", "dpsr"]
+    hidden: bool
+    recorded: BackupSet | None
+    disk: Disk | None
+    """None when it is not there."""
+    sources: dict[str, str]
+    """By mount point: the device that is copied, where it is mounted now."""
+    booted: bool
+    """The copy was started since the last backup."""
+    record: Record | None
+    written: Written | None
+    trouble: str
+    """Why the disk did not answer; empty when it did, or was not asked."""
+    asked: bool
+    """False without root: then all of it is what is on record."""
+
+    @property
+    def healthy(self) -> bool:
+        """A complete copy, on a disk that answers."""
+        return self.state == "clean" and self.disk is not None and not self.trouble
+
+
+def status(machine: Machine, settings: Settings, name: str) -> Status:
+    """Ask about the backup set `name`. Reads, and writes nothing; sees all of it only as root.
+
+    A `glance` at the machine is enough, but for disks whose serial number only udev knows.
+    """
+    home = copy_we_run_from(machine)
+    recorded = _recorded(settings, name, home)
+    record = read_record(name)
+    disk, found, trouble = _ask(machine, recorded, home)
+    return Status(
+        name=name,
+        state=_what(recorded, home, found, record),
+        generation=found.gen if found else record.generation if record else 0,
+        taken=_instant(found.taken if found else record.taken if record else ""),
+        running_from="dpsr" if home else "primary",
+        hidden=disk is not None and is_ignored(disk.dev),
+        recorded=recorded,
+        disk=disk,
+        sources={mount.mountpoint: mount.source for mount in machine.mounts},
+        booted=found is not None and found.booted,
+        record=record,
+        written=None if home else _written(machine, record),
+        trouble=trouble,
+        asked=os.geteuid() == 0,
+    )
+
+
+def copy_we_run_from(machine: Machine) -> Disk | None:
+    """The DPSR disk, if `/` lies on one of its slots."""
+    root = machine.mount_at("/")
+    part = machine.partition(root.source) if root else None
+    if part is None or not part.name.startswith("dpsr-slot-"):
+        return None
+    return machine.disk_of(part.path)
+
+
+def _recorded(settings: Settings, name: str, home: Disk | None) -> BackupSet | None:
+    """The set asked for; when we run from its disk, the one of that disk, if the copy knows it."""
+    fits = (known for known in settings.sets if home is None or known.guid == home.guid)
+    return next((known for known in fits if home is not None or known.name == name), None)
+
+
+def _ask(
+    machine: Machine, recorded: BackupSet | None, home: Disk | None
+) -> tuple[Disk | None, State | None, str]:
+    """The DPSR disk, what its state sector says, and what was in the way."""
+    try:
+        if recorded is not None:
+            disk = home or find_recorded(machine, recorded.serial, recorded.wwn, recorded.guid)
+            if disk is None:
+                return None, None, "The DPSR disk is not there."
+            return disk, *_read(lambda: state.read_state(disk.path, recorded.state_offset))
+        if home is not None:
+            return home, *_read(lambda: _from_control(home))
+    except AmbiguousDisk as reason:
+        return None, None, str(reason)
+    return None, None, ""
+
+
+def _read(read: Callable[[], State]) -> tuple[State | None, str]:
+    if os.geteuid() != 0:
+        return None, ""
+    try:
+        return read(), ""
+    except ToolError as reason:
+        return None, str(reason)
+
+
+def _from_control(disk: Disk) -> State:
+    """The state of the disk that we run from, when the copy does not know where it lies."""
+    from core.namespace import go_private, mounted
+
+    control = next((part.path for part in disk.partitions if part.name == "dpsr-control"), "")
+    go_private()
+    with mounted(control, "status", "ro", fstype="vfat") as folder:
+        return state.parse((folder / state.FILE).read_bytes())
+
+
+def _what(
+    recorded: BackupSet | None, home: Disk | None, found: State | None, record: Record | None
+) -> What:
+    if found is not None:
+        return found.state
+    if home is not None or (recorded is not None and record is not None):
+        return "clean"  # as it was when it was last seen
+    return "none"
+
+
+def _written(machine: Machine, record: Record | None) -> Written | None:
+    if record is None or record.counters is None:
+        return None
+    volumes = {
+        place: mount.dev
+        for place, _ in record.counters.written
+        if (mount := machine.mount_at(place))
+    }
+    return written_since(record.counters, read_counters(volumes))
+
+
+def _instant(text: str) -> datetime | None:
+    try:
+        return datetime.fromisoformat(text)
+    except ValueError:
+        return None

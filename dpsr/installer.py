@@ -1,0 +1,159 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Commands of the installer, who makes the first full clone: disks, plan, prepare, fixup."""
+
+import json
+import os
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import typer
+
+from core.errors import NotConfirmed, NotRoot, WrongSerialTyped
+
+if TYPE_CHECKING:
+    from builder.plan.wish import Wish
+    from core.model.copy import Plan
+
+_DISK = typer.Argument(
+    ..., metavar="DISK", help="Serial number, WWN, /dev/disk/by-... link or /dev/... name."
+)
+_NAME = typer.Option("system", metavar="NAME", help="What to call this backup set.")
+_VOLUME = typer.Option([], metavar="MOUNTPOINT", help="Copy this one too. May be repeated.")
+_EXCLUDE = typer.Option([], metavar="MOUNTPOINT", help="Leave this one out. May be repeated.")
+_JSON = typer.Option(False, "--json", help="Print one JSON document.")
+_PROGRESS = typer.Option("auto", help="auto, plain or json.")
+
+
+def disks(as_json: bool = _JSON) -> None:
+    """List the disks of this machine and what each is there for.
+
+    Example: dpsr disks
+    """
+    from core import settings
+    from core.machine.look import look
+    from core.machine.roles import role_of
+    from dpsr.tables import disk_as_json, disk_table
+
+    machine = look()
+    recorded = {known.guid for known in settings.load().sets}
+    found = [(disk, role_of(machine, disk, recorded)) for disk in machine.disks]
+    if as_json:
+        typer.echo(json.dumps([disk_as_json(disk, role) for disk, role in found], indent=2))
+    else:
+        typer.echo(disk_table(found), nl=False)
+
+
+def plan(
+    disk: str = _DISK,
+    name: str = _NAME,
+    volume: list[str] = _VOLUME,
+    exclude: list[str] = _EXCLUDE,
+    as_json: bool = _JSON,
+) -> None:
+    """Show what `prepare` would do with DISK. Writes nothing.
+
+    Example: dpsr plan S3Z1NB0K123456
+    """
+    from builder.flow import show
+    from builder.plan.render import render, to_json
+
+    planned = show(disk, _wish(name, volume, exclude))
+    if as_json:
+        typer.echo(json.dumps(to_json(planned), indent=2))
+    else:
+        typer.echo(render(planned), nl=False)
+
+
+def prepare(
+    disk: str = _DISK,
+    yes: bool = typer.Option(
+        False, "--yes", help="Do not ask. DISK must be a serial number, a WWN or a by-id link."
+    ),
+    name: str = _NAME,
+    volume: list[str] = _VOLUME,
+    exclude: list[str] = _EXCLUDE,
+    progress: str = _PROGRESS,
+) -> None:
+    """Make the first full clone of the running system on DISK. Everything on DISK is lost.
+
+    Asks for the serial number of the disk. A run that was interrupted goes on when it is started
+    again.
+
+    Example: dpsr prepare S3Z1NB0K123456
+    """
+    _check_progress(progress)
+    wish = _wish(name, volume, exclude, yes=yes)
+    if os.geteuid() != 0:
+        raise NotRoot("prepare")
+    from builder.flow import prepare as carry_out
+    from core.screen import screen_for
+
+    carry_out(disk, wish, screen_for(progress), _confirmation(yes, quiet=progress == "json"))
+
+
+def fixup(disk: str = _DISK, progress: str = _PROGRESS) -> None:
+    """Give a prepared disk, or a clone made by other means, its own identity and loader again.
+
+    May be repeated. Example: dpsr fixup S3Z1NB0K123456
+    """
+    _check_progress(progress)
+    if os.geteuid() != 0:
+        raise NotRoot("fixup")
+    from builder.flow import fixup as carry_out
+    from core.screen import screen_for
+
+    carry_out(disk, screen_for(progress))
+
+
+def add_commands(app: typer.Typer) -> None:
+    """Add this file's commands to the application."""
+    for command in (disks, plan, prepare, fixup):
+        app.command()(command)
+
+
+def _wish(name: str, volume: list[str], exclude: list[str], *, yes: bool = False) -> "Wish":
+    from builder.plan.wish import Wish
+    from core.settings import NAME
+
+    if not NAME.fullmatch(name):
+        raise typer.BadParameter(
+            "use up to 32 letters, digits, - and _, beginning with a letter or digit",
+            param_hint="--name",
+        )
+    return Wish(name, tuple(volume), tuple(exclude), yes)
+
+
+def _check_progress(progress: str) -> None:
+    if progress not in {"auto", "plain", "json"}:
+        raise typer.BadParameter("say auto, plain or json", param_hint="--progress")
+
+
+def _confirmation(yes: bool, *, quiet: bool) -> Callable[["Plan"], None]:
+    """What shows the plan and asks; with `quiet` nothing is shown, for a program is watching."""
+
+    def confirm(planned: "Plan") -> None:
+        from builder.plan.render import render
+
+        if not quiet:
+            sys.stderr.write(render(planned) + "\n")
+        if not yes:
+            _ask_for_serial(planned)
+
+    return confirm
+
+
+def _ask_for_serial(planned: "Plan") -> None:
+    if not sys.stdin.isatty():
+        raise NotConfirmed("Nobody is there to confirm the disk. Nothing was written.")
+    what, wanted = ("serial number", planned.serial) if planned.serial else ("WWN", planned.wwn)
+    sys.stderr.write(
+        f"All data on {planned.disk} ({planned.model}) is going to be lost.\n"
+        f"To go on, type its {what}: "
+    )
+    sys.stderr.flush()
+    typed = sys.stdin.readline().strip()
+    if not typed:
+        raise NotConfirmed("No serial number was typed. Nothing was written.")
+    if typed != wanted:
+        raise WrongSerialTyped(typed, planned.disk, wanted)

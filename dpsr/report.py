@@ -1,0 +1,163 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""How `dpsr status` reads, for a technician who is tired, and for programs. Pure."""
+
+from datetime import datetime
+from typing import Any
+
+from builder.status import Status
+from core.model.figures import RunFigures
+from core.model.plain import to_plain
+from core.record import Written
+from core.screen import duration, human
+
+
+def status_as_text(found: Status, now: datetime) -> str:
+    """A headline that says whether all is well, then the facts, then what to do next."""
+    if found.running_from == "dpsr":
+        lines = _running_from_copy(found, now)
+    elif found.recorded is None:
+        lines = [
+            "There is NO copy of this system: no DPSR disk has been made.",
+            "",
+            "Next: `dpsr disks` lists the disks; `dpsr prepare DISK` makes the copy.",
+        ]
+    else:
+        lines = [_headline(found), "", *_facts(found, now), *_next(found)]
+    return "\n".join(lines) + "\n"
+
+
+def status_as_json(found: Status, now: datetime) -> dict[str, Any]:
+    """The keys of CLI.md, and a few more."""
+    recorded, record = found.recorded, found.record
+    taken = found.taken.isoformat() if found.taken else None
+    return {
+        "name": found.name,
+        "state": found.state,
+        "generation": found.generation,
+        "taken": taken,
+        "age_seconds": _age(found, now),
+        "running_from": found.running_from,
+        "hidden": found.hidden,
+        "present": found.disk is not None,
+        "booted": found.booted,
+        "dpsr": {
+            "serial": recorded.serial,
+            "wwn": recorded.wwn,
+            "guid": recorded.guid,
+            "size_bytes": recorded.size,
+        }
+        if recorded
+        else None,
+        "volumes": [
+            {
+                "mountpoint": volume.mountpoint,
+                "source": found.sources.get(volume.mountpoint, ""),
+                "slot": volume.slot,
+                "fstype": volume.fstype,
+                "uuid": volume.uuid,
+                "slot_uuid": volume.slot_uuid,
+                "taken": taken,
+            }
+            for volume in (recorded.volume if recorded else ())
+        ],
+        "last_run": to_plain(record.run) if record else None,
+        "last_drill": to_plain(record.drill) if record and record.drill else None,
+        "next_run": None,
+        "written_since_bytes": found.written.size if found.written else None,
+        "written_since_complete": found.written.complete if found.written else None,
+        "trouble": found.trouble or None,
+        "healthy": found.healthy,
+    }
+
+
+def _running_from_copy(found: Status, now: datetime) -> list[str]:
+    disk = found.disk
+    where = f"{disk.path}, {disk.model}, serial {disk.serial}" if disk else "unknown"
+    lines = [
+        "YOU ARE RUNNING FROM THE DPSR DISK, not from the primary.",
+        "",
+        f"  disk         {where}",
+    ]
+    if found.taken:
+        lines.append(f"  copy of      {_when(found, now)}, generation {found.generation}")
+    return [
+        *lines,
+        "",
+        "The system works from here, and what you do is kept on this disk. Leave the disk in the",
+        "machine, and tell whoever looks after it that the primary needs to be seen to.",
+    ]
+
+
+def _headline(found: Status) -> str:
+    if found.state == "building":
+        return "The first copy is NOT COMPLETE. The DPSR disk cannot replace the primary yet."
+    if found.disk is None:
+        return "The DPSR disk is NOT THERE."
+    if found.trouble:
+        return "The DPSR disk does NOT ANSWER as it should."
+    if found.state == "none":
+        return "There is NO copy that is known to be good."
+    if found.state in {"updating", "rolling-back"}:
+        return "A backup was interrupted. The DPSR disk repairs itself when it is started."
+    return "There is a good copy of this system."
+
+
+def _facts(found: Status, now: datetime) -> list[str]:
+    lines = []
+    if found.taken:
+        lines.append(f"  taken        {_when(found, now)}, generation {found.generation}")
+    if recorded := found.recorded:
+        size = human(recorded.size)
+        where = f" ({found.disk.path})" if found.disk else ""
+        known_by = f"serial {recorded.serial}" if recorded.serial else f"WWN {recorded.wwn}"
+        lines.append(f"  disk         {recorded.model}, {known_by}, {size}{where}")
+        places = ", ".join(volume.mountpoint for volume in recorded.volume)
+        lines.append(f"  copied       {places}")
+    if found.written:
+        lines.append(f"  since then   {_written(found.written)}")
+    if found.record:
+        lines.append(f"  last run     {_run(found.record.run)}")
+        if drill := found.record.drill:
+            how = "passed" if drill.passed else "DID NOT PASS"
+            lines.append(f"  boot test    {how} after {duration(drill.seconds)}, {drill.at}")
+    if found.booted:
+        lines.append("  started      the copy was started since it was made; it has changed")
+    if not found.asked:
+        lines.append("  this is what is on record; as root, `dpsr status` asks the disk itself")
+    return lines
+
+
+def _next(found: Status) -> list[str]:
+    disk = found.recorded.serial or found.recorded.wwn if found.recorded else "DISK"
+    if found.state in {"building", "none"}:
+        return ["", f"Next: dpsr prepare {disk}"]
+    if found.disk is None:
+        return ["", "Next: look whether the disk is plugged in; `dpsr disks` lists what is there."]
+    if found.trouble:
+        return ["", found.trouble]
+    return []
+
+
+def _when(found: Status, now: datetime) -> str:
+    if found.taken is None:
+        return "unknown"
+    local = found.taken.astimezone()
+    age = _age(found, now)
+    return f"{local:%Y-%m-%d %H:%M %Z} ({duration(age or 0)} ago)"
+
+
+def _age(found: Status, now: datetime) -> float | None:
+    return round(max(0.0, (now - found.taken).total_seconds()), 1) if found.taken else None
+
+
+def _written(written: Written) -> str:
+    if written.complete:
+        return f"at most {human(written.size)} were written on this system"
+    return f"{human(written.size)} were written since the last start, and more before it"
+
+
+def _run(run: RunFigures) -> str:
+    return (
+        f"{duration(run.seconds)}, {human(run.bytes_written)} copied, "
+        f"writers waited {run.stall_seconds:.2f} s"
+    )
