@@ -50,7 +50,7 @@ PCI = "PciRoot(0x0)/Pci(0x1c,0x0)"
     ("line", "entry"),
     [
         (  # Windows stores data behind the path
-            f"Boot0000* Win\tHD(1,GPT,{GUID.upper()},0x800,0x32000)/File(\\EFI\\boot.efi)WINDOWS..x.",
+            f"Boot0000* Win\tHD(1,GPT,{GUID.upper()},0x800,0x32000)/File(\\EFI\\boot.efi)WINDOWS",
             Entry(0, "Win", True, GUID, "\\EFI\\boot.efi", "file"),
         ),
         (  # newer libefivar prints the path as it is
