@@ -19,14 +19,17 @@ from core.errors import CommandFailed, ProgramMissing, ProgramTimeout
 PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 PACKAGES: Final[Mapping[str, str]] = {
-    "blockdev": "util-linux", "dmsetup": "dmsetup", "e2fsck": "e2fsprogs",
-    "efibootmgr": "efibootmgr", "findmnt": "util-linux", "grub-editenv": "grub-common",
-    "grub-install": "grub2-common", "grub-script-check": "grub-common",
-    "losetup": "mount", "mkfs.ext4": "e2fsprogs", "mkfs.fat": "dosfstools",
-    "mkswap": "util-linux", "partclone.ext4": "partclone", "partx": "util-linux",
-    "qemu-img": "qemu-utils", "qemu-system-x86_64": "qemu-system-x86",
-    "sfdisk": "fdisk", "systemd-run": "systemd", "tune2fs": "e2fsprogs",
-    "udevadm": "udev", "unmkinitramfs": "initramfs-tools-core",
+    "blkid": "util-linux", "blockdev": "util-linux", "depmod": "kmod", "dmsetup": "dmsetup",
+    "dumpe2fs": "e2fsprogs", "e2fsck": "e2fsprogs", "efibootmgr": "efibootmgr",
+    "fatlabel": "dosfstools", "findmnt": "util-linux", "grub-editenv": "grub-common",
+    "grub-install": "grub2-common", "grub-script-check": "grub-common", "losetup": "mount",
+    "lz4": "lz4", "mke2fs": "e2fsprogs", "mkfs.ext4": "e2fsprogs", "mkfs.fat": "dosfstools",
+    "mkswap": "util-linux", "mmdebstrap": "mmdebstrap", "mount": "mount", "mtype": "mtools",
+    "partclone.ext4": "partclone", "partx": "util-linux", "qemu-img": "qemu-utils",
+    "qemu-system-x86_64": "qemu-system-x86", "setpriv": "util-linux", "sfdisk": "fdisk",
+    "systemctl": "systemd", "systemd-inhibit": "systemd", "systemd-run": "systemd",
+    "tune2fs": "e2fsprogs", "udevadm": "udev", "umount": "mount",
+    "unmkinitramfs": "initramfs-tools-core", "unshare": "util-linux", "wipefs": "util-linux",
 }  # fmt: skip
 """Debian package that brings each program, for the hint of `ProgramMissing`."""
 
