@@ -69,7 +69,13 @@ def drill(
     console = kept / f"{image.name}.console.log"
     picture = kept / f"{image.name}.png" if screenshot is None else screenshot
     order = Order(
-        image, _FIRMWARE[firmware], _BUSES[bus], timeout, memory, screenshot=picture, console=console
+        image,
+        _FIRMWARE[firmware],
+        _BUSES[bus],
+        timeout,
+        memory,
+        screenshot=picture,
+        console=console,
     )
     outcome = carry_out(order, screen_for(progress).step)
     if junit is not None:
@@ -84,9 +90,34 @@ def drill(
         raise _failure(outcome, image, console)
 
 
+def demo(
+    pictures: Path = typer.Option(Path("dpsr-demo"), help="Folder for the screenshots."),
+    deb: Optional[Path] = typer.Option(None, help="The package to show; else our own."),  # noqa: UP045
+) -> None:
+    """Show the whole story on virtual disks: copy a system, wreck it, start the copy.
+
+    Needs QEMU; touches nothing of this machine. The first run builds a small Debian.
+
+    Example: dpsr demo --pictures /tmp/pictures
+    """
+    from images import cache
+    from images.demo import demo as play
+    from images.package import own_package
+    from images.stage import stage_for
+
+    stage = stage_for()
+    with cache.scratch() as folder, stage.shown():
+        told = play(deb or own_package(folder), pictures, stage)
+    typer.echo("From power-on, with the DPSR disk alone:")
+    for moment in told.timeline:
+        typer.echo(f"  {moment.seconds:6.1f} s  {moment.what}")
+    typer.echo("Screenshots: " + ", ".join(str(picture) for picture in told.pictures))
+
+
 def add_commands(app: typer.Typer) -> None:
     """Add this file's commands to the application."""
     app.command()(drill)
+    app.command()(demo)
 
 
 def _good_news(outcome: "Outcome", image: Path) -> str:
