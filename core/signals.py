@@ -54,9 +54,19 @@ def unwinding() -> Iterator[None]:
 
 @contextmanager
 def deferred() -> Iterator[None]:
-    """Within, ending signals wait; they are delivered when the block is left."""
-    signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)
+    """Within, ending signals wait; the first is delivered when the block is left.
+
+    To block them would not do: the kernel would give them to another thread (numpy's libraries
+    have some), and Python would still run our handler at once.
+    """
+    came: list[int] = []
+    before = {number: signal.getsignal(number) for number in _ENDING}
+    for number in _ENDING:
+        signal.signal(number, lambda signum, _frame: came.append(signum))
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, _ENDING)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        if came:
+            signal.raise_signal(came[0])

@@ -15,7 +15,7 @@ from typing import Final
 
 import numpy as np
 
-from core.errors import CannotCopyFileSystem
+from core.errors import CannotCopyFileSystem, ReadFailed
 from core.machine.mounts import parse_swaps
 from core.model.blockset import EMPTY, BlockSet
 
@@ -50,7 +50,8 @@ _EXTENT_NOWHERE: Final = 0x2 | 0x4 | 0x200
 def used(mountpoint: str, size: int, records: int = _RECORDS) -> BlockSet:
     """The byte ranges in use of the file system of `size` bytes that is mounted at `mountpoint`.
 
-    `records` are fetched at a time. Raises CannotCopyFileSystem when it has no such map.
+    `records` are fetched at a time. Raises CannotCopyFileSystem when it has no such map,
+    ReadFailed when it cannot be read.
     """
     # All that is not free: ext4 leaves out some stretches in use (Linux 6.18: those between the
     # last free blocks of a group and the next group), never free ones.
@@ -77,11 +78,10 @@ def used(mountpoint: str, size: int, records: int = _RECORDS) -> BlockSet:
                 break
             table[0] = page[-1]
     except OSError as error:
-        if error.errno not in {errno.ENOTTY, errno.EOPNOTSUPP, errno.EINVAL}:
-            raise
-        raise CannotCopyFileSystem(
-            f"The file system at {mountpoint} does not tell which of its blocks are in use."
-        ) from error
+        what = f"The file system at {mountpoint} does not tell which of its blocks are in use"
+        if error.errno in {errno.ENOTTY, errno.EOPNOTSUPP, errno.EINVAL}:
+            raise CannotCopyFileSystem(f"{what}.") from error
+        raise ReadFailed(f"{what}: {error.strerror}.") from error
     finally:
         os.close(folder)
     whole = BlockSet.of([(0, size)])

@@ -5,7 +5,6 @@ One thread writes, in order, so that a writer may keep a log. Memory: a few buff
 size of the disk.
 """
 
-import signal
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
@@ -43,7 +42,7 @@ class Copier:
     """Threads and buffers for any number of copies, one after the other. A context manager."""
 
     def __init__(self) -> None:
-        self._pool = ThreadPoolExecutor(_THREADS, "copier", initializer=_heed_no_signals)
+        self._pool = ThreadPoolExecutor(_THREADS, "copier")
         self._spare = [_Slab(buffer(CHUNK), memoryview(b"")) for _ in range(_DEPTH)]
 
     def __enter__(self) -> Self:
@@ -147,8 +146,3 @@ def _bridged(blocks: BlockSet, gap: int) -> BlockSet:
     """Ranges that are at most `gap` bytes apart joined."""
     longer = np.array([0, gap])
     return BlockSet(BlockSet.of(blocks.ranges + longer).ranges - longer)
-
-
-def _heed_no_signals() -> None:
-    """Ending signals are for the main thread, which may defer them."""
-    signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())

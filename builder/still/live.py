@@ -28,10 +28,12 @@ from core.screen import Screen, human
 
 T = TypeVar("T")
 
-_REMAINDER: Final = 64 << 20
-"""Bytes that may be left for the freeze, where they are read into memory."""
-_SMALL: Final = 4 << 20
-"""Bytes that may be left when the freezes before took too long."""
+_ROOM: Final = 64 << 20
+"""Bytes that are read into memory while the volumes are frozen, at most."""
+_LEFT: Final = _ROOM // 2
+"""Bytes that may be left by the last pass: until the freeze it gets more."""
+_SMALL: Final = 2 << 20
+"""Bytes that may be left by it when the freezes before took too long."""
 _SYNCED: Final = 0.2
 """Seconds: a sync that takes less had nothing much to do."""
 _TRIES: Final = 5
@@ -139,7 +141,7 @@ class _Live:
         for volume in self._volumes.values():
             volume.forget_identity()
             self._settle(volume)
-        self._catch_up(_REMAINDER)
+        self._catch_up(_LEFT)
         instant = self._insist(self._take_instant)
         for volume in self._volumes.values():
             volume.writer.flush()
@@ -191,18 +193,18 @@ class _Live:
     # --- standing still -----------------------------------------------------------------------
 
     def _take_instant(self, attempt: int) -> Instant:
-        limit = max(_REMAINDER >> 2 * attempt, _SMALL)  # too much may have been the reason to fail
+        limit = max(_LEFT >> 2 * attempt, _SMALL)  # too much may have been the reason to fail
         self._wait_for_quiet(limit)
         for volume in self._volumes.values():
             self._freezer.sync(volume.source.mountpoint)
         self._catch_up(limit)
-        room = buffer(_REMAINDER)
+        room = buffer(_ROOM)
         rests: list[tuple[Writer, Pieces]] = []
         read = 0
         with self._still(self._volumes.values()):
             for volume in self._volumes.values():
                 rest = volume.rest()
-                if read + rest.total > _REMAINDER:
+                if read + rest.total > _ROOM:
                     raise Interfered("Much was written at the last moment.")
                 pieces = self._copier.read(volume.reader, rest, room[read:])
                 rests.append((volume.writer, pieces))

@@ -21,7 +21,7 @@ from typing import Final, Self
 import numpy as np
 
 from builder.still import events
-from core import run, signals
+from core import run
 from core.errors import KernelFeatureMissing, TrackerLost
 from core.model.blockset import EMPTY, BlockSet
 
@@ -123,8 +123,7 @@ class Tracker:
                     "block events of a known layout", "see what is written during the copy"
                 ) from error
             thread = threading.Thread(target=self._read, name="tracker", daemon=True)
-            with signals.deferred():  # inherited: ending signals are for the main thread alone
-                thread.start()
+            thread.start()
             self._undo.callback(thread.join)
             self._undo.callback(self._stop.set)
             self._undo = self._undo.pop_all()
@@ -241,7 +240,9 @@ class Tracker:
     def _pages_of(self, ring: int) -> Iterator[bytes]:
         with contextlib.suppress(BlockingIOError):  # there is no more
             for _ in range(self._most):  # not for ever, however fast the writers are
-                yield os.read(ring, self._page)
+                # Empty: there was nothing when it looked, and an event when it looked again.
+                if page := os.read(ring, self._page):
+                    yield page
 
 
 def _number(dev: tuple[int, int]) -> int:

@@ -11,7 +11,9 @@ one line each, what goes on, and answers two of them:
     disarm        all is done                                          -> in time, or: late
 
 `frozen` is said before the freeze: said after it, a process killed between the two would leave a
-file system frozen for ever. Imports nothing of ours: it is started with `-I`.
+file system frozen for ever. Each mount point has a thread of its own: a thaw waits for a freeze
+that is still on its way, and for the file system below if there is one, and must not keep the
+others from theirs. Imports nothing of ours: it is started with `-I`.
 """
 
 import contextlib
@@ -21,23 +23,56 @@ import os
 import select
 import signal
 import sys
+import threading
 import time
 
 _FITHAW = 0xC0045878
 _MCL_CURRENT = 1
 _MCL_FUTURE = 2
 _AGAIN = 0.05
-"""Seconds between two thaws past the deadline: a freeze may still be on its way."""
+"""Seconds between two thaws past the deadline: the next freeze may just have begun."""
+_STACK = 256 << 10
+"""Bytes; all of it is locked in memory."""
+
+
+class MountPoint(threading.Thread):
+    """Thaws one mount point whenever it is told to."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(daemon=True)
+        self.frozen = False
+        self._folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        self._told = threading.Event()
+        self._idle = threading.Event()
+        self._idle.set()
+        self.start()
+
+    def thaw(self) -> None:
+        """Begin to thaw, unless that has begun already."""
+        if self.frozen and self._idle.is_set():
+            self._idle.clear()
+            self._told.set()
+
+    def wait(self) -> None:
+        """Return when the thaw that was begun has ended."""
+        self._idle.wait()
+
+    def run(self) -> None:
+        while self._told.wait():
+            self._told.clear()
+            with contextlib.suppress(OSError):  # EINVAL: it is not frozen
+                fcntl.ioctl(self._folder, _FITHAW, 0)
+            self._idle.set()
 
 
 def main(mountpoints: list[str]) -> int:
     """Serve until standard input ends; whatever is frozen then is thawed."""
-    folders = [os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC) for path in mountpoints]
+    threading.stack_size(_STACK)
+    points = [MountPoint(path) for path in mountpoints]
     ctypes.CDLL(None, use_errno=True).mlockall(_MCL_CURRENT | _MCL_FUTURE)
     with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as score:
         score.write("-1000")
     _say("ready")
-    frozen: list[int] = []
     deadline: float | None = None
     late = False
     rest = b""
@@ -45,12 +80,16 @@ def main(mountpoints: list[str]) -> int:
         wait = None if deadline is None else max(deadline - time.monotonic(), 0)
         if not select.select([0], [], [], wait)[0]:
             late = True
-            _thaw(folders, frozen)
+            for point in points:
+                point.thaw()
             deadline = time.monotonic() + _AGAIN
             continue
         given = os.read(0, 4096)
         if not given:
-            _thaw(folders, frozen)
+            for point in points:
+                point.thaw()
+            for point in points:
+                point.wait()
             return 0
         *lines, rest = (rest + given).split(b"\n")
         for line in lines:
@@ -60,21 +99,13 @@ def main(mountpoints: list[str]) -> int:
                 deadline, late = time.monotonic() + float(value), False
                 _say("armed")
             elif verb == b"frozen":
-                frozen.append(int(value))
+                points[int(value)].frozen = True
             elif verb == b"thawed":
-                frozen.remove(int(value))
+                points[int(value)].frozen = False
             elif verb == b"disarm":
                 deadline = None
                 _heed(signal.SIG_DFL)
                 _say("late" if late else "in time")
-
-
-def _thaw(folders: list[int], frozen: list[int]) -> None:
-    # In the order of freezing: only the last one can still be on its way into the freeze, and a
-    # thaw waits for that.
-    for number in frozen:
-        with contextlib.suppress(OSError):  # EINVAL: it is not frozen
-            fcntl.ioctl(folders[number], _FITHAW, 0)
 
 
 def _heed(how: signal.Handlers) -> None:
