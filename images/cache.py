@@ -5,6 +5,7 @@ import fcntl
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -29,7 +30,7 @@ def built(kind: str, key: str, build: Callable[[Path], None]) -> Path:
     """
     done = folder() / kind / key
     if done.is_dir():
-        os.utime(done)  # tells a person who cleans up what is still in use
+        os.utime(done)  # `prune` goes by it
         return done
     done.parent.mkdir(exist_ok=True)
     with waiting(done.with_name(f"{key}.lock")):
@@ -44,6 +45,18 @@ def built(kind: str, key: str, build: Callable[[Path], None]) -> Path:
                 shutil.rmtree(part, ignore_errors=True)
                 raise
     return done
+
+
+def prune(kind: str, days: float) -> None:
+    """Remove the built things of a kind that nobody has asked for in so many days."""
+    base = folder() / kind
+    for done in base.iterdir() if base.is_dir() else ():
+        with suppress(FileNotFoundError):  # somebody else may tidy up too
+            unused = time.time() - done.stat().st_mtime > days * 86400
+            if unused and done.is_dir() and done.suffix != ".part":
+                shutil.rmtree(done, ignore_errors=True)
+            elif unused and done.suffix == ".lock" and not done.with_suffix("").is_dir():
+                done.unlink()
 
 
 @contextmanager

@@ -107,6 +107,8 @@ def build(recipe: Recipe, say: Say = lambda _: None) -> Sample:
 
     Takes some minutes without KVM the first time. Raises ProgramMissing, CommandFailed.
     """
+    for kind in ("base", "sample", "warm"):
+        cache.prune(kind, days=30)
     need("mmdebstrap", "qemu-system-x86_64", "qemu-img", "sfdisk", "mkfs.fat", "mke2fs", "unshare")
     tar = base(recipe, say)
     texts = [path.read_text(encoding="utf-8") for path in sorted(_SCRIPTS.glob("*.sh"))]
@@ -190,6 +192,7 @@ def installed(sample: Sample, deb: Path, say: Say = lambda _: None) -> Sample:
         for name in ("vmlinuz", "initrd.img"):
             (folder / name).symlink_to(sample.folder / name)
 
+    cache.prune("installed", days=0.5)  # each new package makes another one, of 300 MB and more
     digest = hashlib.sha256(deb.read_bytes()).hexdigest()
     key = recipes.key("installed", sample.folder.name, digest, _engine(sample))
     return Sample(sample.recipe, cache.built("installed", key, make), warm=_can_save(sample))

@@ -112,7 +112,8 @@ def test_a_broken_fstab_ends_in_emergency_mode(folder: Path) -> None:
 
 
 def test_a_missing_root_ends_in_the_initramfs(folder: Path) -> None:
-    script = "sed -i 's/root=UUID=[^ ]*/root=UUID=00000000-dead-beef-0000-000000000000/' /boot/grub/grub.cfg"
+    nothing = "UUID=00000000-dead-beef-0000-000000000000"
+    script = f"sed -i 's/root=UUID=[^ ]*/root={nothing}/' /boot/grub/grub.cfg"
     outcome = drill(Order(broken(BIOS_13, script, folder)))
     assert outcome.verdict is Verdict.EMERGENCY, said_by(outcome)
 
