@@ -47,11 +47,12 @@ class Detector(Protocol):
         Raises UseCompare, ReadFailed.
         """
 
-    def reparse(self, written: BlockSet) -> BlockSet:
+    def reparse(self, written: BlockSet, *, still: bool) -> BlockSet:
         """Further candidates, now that `written` was written since `find` or `reparse` began.
 
         Quick enough for a freeze, but when the file system was busy the result may be large.
-        Raises UseCompare, ReadFailed.
+        `still` says that the volume is frozen: what makes no sense now never will. Raises
+        UseCompare, then: whatever is used is a candidate after all. Raises ReadFailed.
         """
 
 
@@ -64,5 +65,5 @@ class Compare:
     def find(self, used: BlockSet, always: BlockSet, advance: Advance) -> BlockSet:  # noqa: ARG002
         return used.union(always)
 
-    def reparse(self, written: BlockSet) -> BlockSet:  # noqa: ARG002
+    def reparse(self, written: BlockSet, *, still: bool) -> BlockSet:  # noqa: ARG002
         return EMPTY

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.churn import frozen
-from tests.support.ext4_pair import Pair, detector, grown, random_mkfs, torn, writes
+from tests.support.ext4_pair import Moving, Pair, detector, grown, random_mkfs, random_mount, writes
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="mounts file systems")
 
@@ -34,7 +34,8 @@ def still_round(folder: Path, seed: int) -> None:
     """Three backups in a row, each while nothing moves."""
     rng = random.Random(seed)
     size = rng.choice((48, 64, 96)) * MIB
-    with Pair(folder, size, random_mkfs(rng)) as pair:
+    options = random_mkfs(rng)
+    with Pair(folder, size, options, random_mount(rng, options)) as pair:
         churn = grown(pair, seed, 60)
         try:
             pair.first_copy()
@@ -52,7 +53,8 @@ def still_round(folder: Path, seed: int) -> None:
 def moving_round(folder: Path, seed: int) -> None:
     """Two backups, each read while files change: a read gives each block old or new."""
     rng = random.Random(seed)
-    with Pair(folder, rng.choice((48, 64)) * MIB, random_mkfs(rng)) as pair:
+    options = random_mkfs(rng)
+    with Pair(folder, rng.choice((48, 64)) * MIB, options, random_mount(rng, options)) as pair:
         churn = grown(pair, seed, 60)
         try:
             pair.first_copy()
@@ -71,27 +73,26 @@ def back_up_moving(pair: Pair, work: Callable[[int], None], rng: random.Random) 
             work(rng.choice((1, 5, 30)))
         with frozen(pair.top):
             seen.append((pair.snapshot(f"now{number}"), pair.used()))
-    view = pair.snapshot("view")
+    images = [image for image, _ in seen]
+    view = Moving(images[0], images[1], rng)
     with detector(view, pair.slot) as ext4:
         for number, (image, used) in enumerate(seen):
-            if image is seen[-1][0]:
-                shutil.copyfile(image, view)
-            else:
-                torn(image, seen[number + 1][0], view, rng)
+            still = image is images[-1]
+            view.show(image, image if still else images[number + 1], rng)
             if number == 0:
                 todo = ext4.find(used, pair.fixed, lambda _: None)
             else:
                 written = writes(seen[number - 1][0], image)
-                todo = ext4.reparse(written).union(written)
-                if image is seen[-1][0]:
+                todo = ext4.reparse(written, still=still).union(written)
+                if still:
                     todo = todo.union(used.minus(seen[0][1]))
             pair.transfer(view, todo.intersect(used.union(pair.fixed)))
-    faults = pair.check(image)
+    faults = pair.check(images[-1])
     assert not faults, (pair.options, faults)
-    pair.fix_up(image)
+    pair.fix_up(images[-1])
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1200)
 def test_random_rounds(folder: Path) -> None:
     for seed in range(SEED, SEED + ROUNDS):
         one_round(folder, seed)

@@ -7,7 +7,7 @@ There is no tracker here: snapshots of the image stand for what it would have se
 import random
 import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Final, Self
 
@@ -37,9 +37,9 @@ def random_mkfs(rng: random.Random) -> list[str]:
         "^metadata_csum,64bit,uninit_bg",
     ))  # fmt: skip
     extras = [
-        "^flex_bg", "^resize_inode", "sparse_super2,^resize_inode", "^sparse_super", "large_dir",
-        "^huge_file", "^dir_index", "fast_commit", "encrypt", "verity", "stable_inodes",
-        "^has_journal,^orphan_file", "^ext_attr", "^large_file", "project",
+        "^flex_bg", "^resize_inode", "sparse_super2,^resize_inode", "large_dir",
+        "^sparse_super,^resize_inode", "^huge_file", "^dir_index", "fast_commit", "encrypt",
+        "verity", "stable_inodes", "^has_journal,^orphan_file", "^ext_attr", "^large_file",
     ]  # fmt: skip
     extra = rng.choices(extras, k=rng.choice((0, 0, 1, 2)))
     if "^has_journal,^orphan_file" in extra:
@@ -55,14 +55,54 @@ def random_mkfs(rng: random.Random) -> list[str]:
     return options
 
 
+def random_mount(rng: random.Random, mkfs: Sequence[str]) -> str:
+    """Random mount options that change what is written when."""
+    kinds = ["lazytime", "nodelalloc", "strictatime", "noatime", "init_itable=0", "noinit_itable"]
+    kinds += ["nodioread_nolock", "data=writeback", "data=journal,nodelalloc", "discard"]
+    some = rng.sample(kinds, rng.choice((0, 1, 2)))
+    if any("has_journal" in option for option in mkfs):
+        some = [kind for kind in some if "data=" not in kind]
+    elif sum("data=" in kind for kind in some) > 1:
+        some = some[:1]
+    return ",".join(["loop", "user_xattr", "acl", *some])
+
+
+class Moving:
+    """A volume that is being written while it is read, from one snapshot to the next.
+
+    Each block is old or new at random when it is read first, and new from the second time on.
+    """
+
+    def __init__(self, before: Path, after: Path, rng: random.Random) -> None:
+        self.show(before, after, rng)
+
+    def show(self, before: Path, after: Path, rng: random.Random) -> None:
+        self._old, self._new = (
+            np.fromfile(image, np.uint8).reshape(-1, 1024) for image in (before, after)
+        )
+        share = rng.choice((0.1, 0.5, 0.9))
+        numbers = np.random.default_rng(rng.randrange(2**32))
+        self._moved = numbers.random(len(self._old)) < share
+
+    def read_into(self, offset: int, view: memoryview) -> None:
+        assert offset % 1024 == len(view) % 1024 == 0
+        rows = slice(offset // 1024, (offset + len(view)) // 1024)
+        data = np.where(self._moved[rows, None], self._new[rows], self._old[rows])
+        self._moved[rows] = True
+        view[:] = data.tobytes()
+
+
 class Pair:
     """One volume, mounted, and its slot, which is a complete copy after `first_copy`."""
 
-    def __init__(self, folder: Path, size: int, options: Sequence[str]) -> None:
+    def __init__(
+        self, folder: Path, size: int, options: Sequence[str] = (), mount: str = "loop"
+    ) -> None:
         self.volume, self.slot = folder / "volume", folder / "slot"
         self._scratch = folder / "scratch"
         self.top = folder / "mnt"
-        self.options = tuple(options)
+        self.options = (*options, mount)
+        self._mount = mount
         self.fixed = EMPTY
         self.swap = EMPTY
         self.candidates = 0
@@ -86,14 +126,14 @@ class Pair:
                 stream.write(noise[: min(1 << 20, size - at)])
 
     def __enter__(self) -> Self:
-        run("mount", "-o", "loop,user_xattr,acl", str(self.volume), str(self.top))
+        run("mount", "-o", self._mount, str(self.volume), str(self.top))
         return self
 
     def __exit__(self, *_: object) -> None:
         run("umount", str(self.top))
 
     def again(self) -> None:
-        """Unmount and mount."""
+        """Unmount and mount: what was deleted while open is deleted for good."""
         self.__exit__()
         self.__enter__()
 
@@ -116,19 +156,20 @@ class Pair:
             self.check(self.volume)
             self.fix_up(self.volume)
 
-    def transfer(self, source: Path, blocks: BlockSet) -> int:
+    def transfer(self, source: Path | Moving, blocks: BlockSet) -> int:
         """Copy what differs within `blocks`, but for superblocks; return how many bytes did."""
         blocks = blocks.minus(self._identity)
         count = 0
-        with source.open("rb") as ours, self.slot.open("r+b") as theirs:
+        reader = Reader(str(source)) if isinstance(source, Path) else source
+        with self.slot.open("r+b") as theirs:
             for start, end in blocks.pieces(1 << 20):
-                ours.seek(start)
+                reader.read_into(start, new := memoryview(bytearray(end - start)))
                 theirs.seek(start)
-                new = ours.read(end - start)
-                if theirs.read(end - start) != new:
+                if (old := theirs.read(end - start)) != new:
                     theirs.seek(start)
                     theirs.write(new)
-                    count += end - start
+                    a, b = (np.frombuffer(side, np.uint8).reshape(-1, 1024) for side in (old, new))
+                    count += int((a != b).any(axis=1).sum()) * 1024
         return count
 
     def back_up_frozen(self) -> list[str]:
@@ -159,7 +200,8 @@ class Pair:
                 theirs.write(ours.read(end - start))
         with suppress(CommandFailed):  # the feature needs metadata_csum
             run("tune2fs", "-O", "metadata_csum_seed", str(self._scratch))
-        run("tune2fs", "-f", "-U", "random", str(self._scratch))
+        with suppress(CommandFailed):  # not with the feature stable_inodes
+            run("tune2fs", "-f", "-U", "random", str(self._scratch))
         new = self._scratch.with_name("fstab")
         new.write_text("UUID=of-the-copy / ext4\n" * 300)
         requests = f"rm /fstab\nwrite {new} fstab\nrm /fstab.old\nwrite {new} fstab.old\n"
@@ -169,14 +211,14 @@ class Pair:
 
 
 @contextmanager
-def detector(volume: Path, slot: Path) -> Iterator[Ext4]:
+def detector(volume: Path | Moving, slot: Path) -> Iterator[Ext4]:
     """The detector on two images."""
-    ours, theirs = Reader(str(volume)), Reader(str(slot))
-    try:
-        yield Ext4(ours, theirs)
-    finally:
-        ours.close()
-        theirs.close()
+    with closing(Reader(str(slot))) as theirs:
+        if isinstance(volume, Moving):
+            yield Ext4(volume, theirs)
+        else:
+            with closing(Reader(str(volume))) as ours:
+                yield Ext4(ours, theirs)
 
 
 def differing(left: Path, right: Path) -> BlockSet:
@@ -202,16 +244,6 @@ def _filled(image: Path) -> BlockSet:
         used[first:last] = False
     numbers = np.flatnonzero(used).astype(np.int64)
     return BlockSet.of(np.column_stack((numbers, numbers + 1)) * block)
-
-
-def torn(before: Path, after: Path, target: Path, rng: random.Random) -> Path:
-    """An image that has each block from one of two: what one reads while it is being written."""
-    a, b = (np.fromfile(image, np.uint8).reshape(-1, 1024) for image in (before, after))
-    share = rng.choice((0.1, 0.5, 0.9))
-    newer = np.random.default_rng(rng.randrange(2**32)).random(len(a)) < share
-    a[newer] = b[newer]
-    a.tofile(target)
-    return target
 
 
 def grown(pair: Pair, seed: int, steps: int) -> Churn:

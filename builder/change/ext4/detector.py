@@ -13,7 +13,6 @@ unless it was one already. Inodes that were found alike are spared that: nothing
 missed. The last time, in the freeze, nothing moves any more.
 """
 
-import time
 from typing import Final
 
 import numpy as np
@@ -35,9 +34,6 @@ from core.screen import Advance
 
 _SECTOR: Final = 4096
 """Largest sector of a disk: nothing smaller is read."""
-_TRIES: Final = 5
-_PAUSE: Final = 0.05
-"""Seconds before an inode that made no sense is read again."""
 _AT_ONCE: Final = 1024
 """Blocks of inode table that `reparse` looks at at once."""
 
@@ -68,6 +64,8 @@ class Ext4:
         """One bit for each inode: in use and alike on both sides when `find` looked at it."""
         self._known = np.empty(0, dtype=np.int64)
         """Sorted numbers of the tree blocks of inodes that were not alike."""
+        self._broken: set[int] = set()
+        """Numbers of inodes that made no sense: read while they changed, or damaged."""
         self._covered = (EMPTY, EMPTY)
         """What is copied already: what `find` found, and what came since."""
 
@@ -86,11 +84,9 @@ class Ext4:
             self._tables = Tables(shape, ours, theirs)
             collector = Collector(reading, shape, self._volume)
             self._add_hidden_files(collector)
-            broken: set[int] = set()
             for batch in self._tables.batches(reading, self._volume, self._slot):
-                broken.update(self._look(collector, batch))
+                self._look(collector, batch)
                 advance(len(batch.offsets) * block)
-            self._look_again(collector, broken)
             self._add_new_blocks(collector, used, ours, theirs)
         found = collector.found.result()
         if collector.found.grain > 1:
@@ -105,10 +101,11 @@ class Ext4:
         self._covered = (found, EMPTY)
         return found
 
-    def reparse(self, written: BlockSet) -> BlockSet:
+    def reparse(self, written: BlockSet, *, still: bool) -> BlockSet:
         base = self._shape.base
         written = written.aligned(base.block)
         collector = Collector(self._reading, self._shape, self._volume)
+        broken: set[int] = set()
         known = self._known_in(written)
         if len(known):
             words = self._reading.words(self._volume, known, base.block)
@@ -122,10 +119,14 @@ class Ext4:
             offsets = np.arange(start, end, base.block, dtype=np.int64)
             numbers, rows = self._tables.read(self._reading, self._volume, offsets)
             changed = inodes.has_extents(rows) & ~self._is_alike(numbers)
-            collector.add_trees(
-                inodes.roots(rows[changed]), numbers[changed],
-                np.ones(int(changed.sum()), dtype=bool), known=self._known,
-            )  # fmt: skip
+            broken.update(self._add_all(collector, numbers[changed], rows[changed]))
+        suspects, self._broken = sorted(self._broken | broken), set()
+        for number in suspects:
+            row = self._row(number)
+            if inodes.has_extents(row)[0]:
+                self._broken.update(self._add_all(collector, np.array([number]), row, again=True))
+        if still and (damaged := self._in_use(self._broken)):
+            raise UseCompare(f"the extents of inode {damaged[0]} make no sense: run e2fsck")
         main, since = self._covered
         result = without(without(collector.found.result(), main), since).minus(written)
         self._known = np.union1d(self._known, collector.take_nodes())
@@ -143,16 +144,27 @@ class Ext4:
         for number in (shape.journal, shape.orphans, *shape.quotas):
             if number:
                 row = self._row(number)
-                broken, _ = collector.add_trees(
-                    inodes.roots(row), np.array([number]), np.ones(1, dtype=bool)
-                )
-                if len(broken) or not inodes.has_extents(row)[0]:
-                    raise UseCompare(f"inode {number} (journal, orphans or quota) has no extents")
+                broken = self._add_all(collector, np.array([number]), row)
+                if broken or not inodes.has_extents(row)[0]:
+                    raise UseCompare(f"inode {number} (journal, orphans, quota) has no extents")
         lists = inodes.double_indirect(self._row(inodes.RESIZE))
         collector.add_blocks(lists[(lists > 0) & (lists < shape.base.blocks)])
 
-    def _look(self, collector: Collector, batch: Batch) -> list[int]:
-        """Compare some inodes; return the numbers of those whose extent trees are broken."""
+    def _add_all(
+        self, collector: Collector, numbers: Numbers, rows: Words, *, again: bool = False
+    ) -> list[int]:
+        """Add the extents of some inodes, but for known nodes unless `again`.
+
+        Returns the numbers of those that make no sense.
+        """
+        broken, _ = collector.add_trees(
+            inodes.roots(rows), numbers, np.ones(len(numbers), dtype=bool),
+            known=self._known[:0] if again else self._known,
+        )  # fmt: skip
+        return [int(number) for number in broken]
+
+    def _look(self, collector: Collector, batch: Batch) -> None:
+        """Compare some inodes of both sides."""
         blocks, per_block = self._shape.base.blocks, self._tables.per_block
         inodes.refuse_block_maps(batch.ours, batch.numbers, batch.in_use)
         differing = inodes.differing(batch.ours, batch.theirs)
@@ -164,31 +176,16 @@ class Ext4:
         flagged[differing[moved]] = True
         for side in (batch.ours, batch.theirs):  # shared blocks count their sharers
             collector.add_blocks(inodes.xattr_blocks(side[flagged], blocks))
-        self._remember(batch.numbers, batch.in_use & ~flagged)
+        # The boot loader's inode may take over the blocks of any file (EXT4_IOC_SWAP_BOOT).
+        alike = batch.in_use & ~flagged & (batch.numbers != inodes.BOOT_LOADER)
+        self._remember(batch.numbers, alike)
         trees = np.flatnonzero(batch.in_use & inodes.has_extents(batch.ours))
         trees = trees[flagged[trees] | (inodes.depth_bits(batch.ours)[trees] != 0)]
         broken, dirty = collector.add_trees(
             inodes.roots(batch.ours[trees]), batch.numbers[trees], flagged[trees], self._slot
         )
         self._forget(np.union1d(broken, dirty))
-        return [int(number) for number in broken]
-
-    def _look_again(self, collector: Collector, broken: set[int]) -> None:
-        """Trees that made no sense were read while they changed, or else they are damaged."""
-        for _ in range(_TRIES):
-            still = set()
-            for number in sorted(broken):
-                row = self._row(number)
-                if inodes.has_extents(row)[0]:
-                    found, _ = collector.add_trees(
-                        inodes.roots(row), np.array([number]), np.ones(1, dtype=bool)
-                    )
-                    still.update(found.tolist())
-            broken = still
-            if not broken:
-                return
-            time.sleep(_PAUSE)
-        raise UseCompare(f"the extents of inode {min(broken)} make no sense: run e2fsck")
+        self._broken.update(broken.tolist())
 
     def _add_new_blocks(
         self, collector: Collector, used: BlockSet, ours: Groups, theirs: Groups
@@ -212,6 +209,10 @@ class Ext4:
         numbers, rows = self._tables.read(self._reading, self._volume, offsets)
         row: Words = rows[numbers == number]
         return row
+
+    def _in_use(self, numbers: set[int]) -> list[int]:
+        """Those of some inodes that are in use; others may hold any rubbish."""
+        return [n for n in sorted(numbers) if self._tables.in_use(self._reading, self._volume, n)]
 
     # --- what is remembered for reparse ---------------------------------------------------------
 

@@ -139,7 +139,7 @@ def understand(data: bytes) -> Shape:
         raise UseCompare("its files are block-mapped (no feature extent)")
     if base.inode_size < 256 or base.inode_size > base.block:
         raise UseCompare(f"its inodes are of {base.inode_size} bytes")
-    if shape.journal and journal_dev:
+    if base.compat & 0x4 and (journal_dev or not journal):
         raise UseCompare("its journal is on another device")
     if state & _ERRORS:
         raise UseCompare("the kernel has found errors in it: run e2fsck")

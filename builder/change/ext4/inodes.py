@@ -13,6 +13,7 @@ from builder.change.ext4.extents import ROOT_BYTES, Words
 from builder.change.ext4.gather import Mask, Numbers
 
 BAD_BLOCKS: Final = 1
+BOOT_LOADER: Final = 5
 RESIZE: Final = 7
 
 _EXTENTS: Final = 0x80000

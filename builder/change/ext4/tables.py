@@ -129,6 +129,20 @@ class Tables:
         words = inodes.rows(room, len(offsets) * self.per_block, base.inode_size)
         return (firsts[:, None] + np.arange(self.per_block)).reshape(-1), words
 
+    def in_use(self, reading: Reading, volume: Readable, number: int) -> bool:
+        """Whether the bitmap says so of the inode of that number.
+
+        A group that had no bitmap when the descriptors were read has no inodes in use here.
+        """
+        base = self._shape.base
+        group, index = divmod(number - 1, base.inodes_per_group)
+        if self._groups.flags[group] & INODE_UNINIT:
+            return False
+        room = reading.fetch(
+            volume, self._groups.inode_bitmap[group, None] * base.block, base.block
+        )
+        return bool(room[index >> 3] >> (index & 7) & 1)
+
     def offset(self, number: int) -> int:
         """Where the table block begins that has the inode of that number, in bytes."""
         base = self._shape.base
