@@ -17,7 +17,7 @@ from builder.fixup.fix import make_swap
 from builder.fixup.names import Names
 from builder.fixup.tree import Edited, fix_tree
 from builder.plan.clone import Clone, ClonePart
-from core.errors import CopyDiffers, FixupFailed
+from core.errors import CommandFailed, CopyDiffers, FixupFailed
 from core.model.copy import Identity
 from core.run import run
 from core.screen import Screen
@@ -38,7 +38,7 @@ def fix_clone(clone: Clone, screen: Screen, also: Also | None = None) -> Edited:
     _fix_table(clone)
     for part in clone.parts:
         if part.fstype:
-            _fix_file_system(part)
+            _fix_file_system(part, screen)
     screen.step("Changing the files that name the old ones")
     names = Names(tuple(part.pair for part in clone.parts), clone.left_out)
     places = [
@@ -100,13 +100,12 @@ def _table(clone: Clone) -> tuple[str, dict[str, tuple[str, str]]]:
     return table["id"].lower(), found
 
 
-def _fix_file_system(part: ClonePart) -> None:
+def _fix_file_system(part: ClonePart, screen: Screen) -> None:
     new = part.pair.new
     if _probe(part.path) == (new.uuid, new.label):
         return
     if part.fstype in ext4.TYPES:
-        # A clone of a running system has an open journal.
-        run("e2fsck", "-p", part.path, ok=(0, 1), timeout=_LONG)
+        _check_file_system(part.path, screen)
         uuids.set_ext4(part.path, new)
     elif part.fstype == "vfat":
         run("fatlabel", "-i", part.path, new.uuid.replace("-", ""))
@@ -115,6 +114,18 @@ def _fix_file_system(part: ClonePart) -> None:
         run("mkswap", "--uuid", new.uuid, "--label", new.label, part.path)
     if _probe(part.path) != (new.uuid, new.label):
         raise FixupFailed(f"{part.path} did not take the UUID {new.uuid} and label {new.label}.")
+
+
+def _check_file_system(device: str, screen: Screen) -> None:
+    """Replay the journal; mend what a tool that copied a running system has torn."""
+    try:
+        run("e2fsck", "-p", device, ok=(0, 1), timeout=_LONG)
+    except CommandFailed:
+        run("e2fsck", "-f", "-y", device, ok=(0, 1, 2), timeout=_LONG)
+        screen.warn(
+            f"{device} was inconsistent, as if it had been copied while it was being written, and "
+            "was repaired: files that changed at that time may be damaged."
+        )
 
 
 def _probe(device: str) -> tuple[str, str]:
