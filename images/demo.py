@@ -94,7 +94,7 @@ def _copy(guest: Guest, stage: Stage) -> str:
 def _wreck(guest: Guest, stage: Stage) -> None:
     with stage.act("Disaster: the kernel and /etc of the primary are gone, and the power fails"):
         guest.sh("rm -rf /boot/vmlinuz* /boot/initrd* /etc; sync", ok=None)
-        guest.pull_power(kill=True)
+        guest.pull_power()
     with stage.act("Power on: the primary cannot start any more"):
         heard = len(text_of(guest.console_log))
         # The DPSR disk is not even needed to see it: it is out for this one start.
@@ -102,7 +102,7 @@ def _wreck(guest: Guest, stage: Stage) -> None:
         guest.disks = [disk for disk in guest.disks if disk.serial != SERIAL]
         _power_on(guest)
         _wait_for(guest, _BROKEN, heard, _BOOT)
-        guest.pull_power(kill=True)
+        guest.pull_power()
         guest.disks.append(spec)
 
 
