@@ -39,7 +39,10 @@ def build(plan: Plan) -> int:
 
 
 def refresh(disk: Disk, hostname: str) -> None:
-    """Put the loader on a prepared disk again; its state stays. Raises LoaderFailed, NotPrepared."""
+    """Put the loader on a prepared disk again; its state stays.
+
+    Raises LoaderFailed, NotPrepared.
+    """
     found = [part for part in disk.partitions if part.name == "dpsr-control"]
     if not found:
         raise NotPrepared(f"{disk.path} has no control partition. Nothing was written.")

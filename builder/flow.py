@@ -4,20 +4,24 @@
 `prepare`: look at the machine, plan, partition the DPSR disk, make it bootable (it says that it
 holds no complete copy yet), copy the running system, give the copy its own identity, commit, tell
 the firmware. Until the commit, the last sector written, the disk says `building` and is never
-booted by default; `prepare` again goes on.
+booted by default; `prepare` again goes on. `fixup` repeats the part about identity and loader.
 """
 
 import secrets
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 from builder import control, remember, slots
+from builder.fixup.clone import fix_clone
 from builder.fixup.fix import fix_up
+from builder.fixup.prepared import fix_prepared, is_prepared
 from builder.partition import adopt, make_file_systems, partition
-from builder.plan.guards import check_name
+from builder.plan.clone import plan_clone
+from builder.plan.guards import check_disk, check_name
 from builder.plan.identity import Fresh
 from builder.plan.layout import make_plan
 from builder.plan.wish import Wish
@@ -30,16 +34,23 @@ from core.files import lock
 from core.machine.find import find_disk
 from core.machine.look import look
 from core.model.copy import Plan
+from core.model.machine import Machine
 from core.model.manifest import Manifest
 from core.namespace import RUNTIME, go_private
 from core.screen import Screen, duration
 from core.signals import Ended
+from grub.clone import install_on_clone
 
 LOCK: Final = RUNTIME / "lock"
+FSTAB: Final = Path("/etc/fstab")
 
 NO_COPY_YET: Final = (
     "The DPSR disk holds no complete copy yet and says so when it is booted; the primary is as it "
     "was."
+)
+
+BEING_FIXED: Final = (
+    "That disk may not start as it is; the primary is as it was. Run the same command again."
 )
 
 Confirm = Callable[[Plan], None]
@@ -92,6 +103,35 @@ def prepare(disk_name: str, wish: Wish, screen: Screen, confirm: Confirm) -> Man
     return manifest
 
 
+def fixup(disk_name: str, screen: Screen) -> None:
+    """The fix-ups and the loader alone: on a prepared disk, or on a clone that another tool made.
+
+    Again does no harm. Raises Refused (nothing was written) or StepFailed.
+    """
+    with lock(LOCK, "fixup"):
+        go_private()
+        machine = look()
+        _refuse_on_copy(machine)
+        disk = find_disk(machine, disk_name)
+        check_name(machine, disk_name, yes=True)
+        clone = None
+        if is_prepared(disk):
+            check_disk(machine, disk, ours=True)
+        else:
+            clone = plan_clone(machine, disk, FSTAB.read_text("utf-8"))
+        with locked(disk.path), _saying(BEING_FIXED):
+            if clone is None:
+                screen.step(f"Going through the copy on {disk.path} once more")
+                edited = fix_prepared(machine, disk, screen)
+                control.refresh(disk, machine.hostname)
+            else:
+                loader = partial(install_on_clone, disk.path, firmware=machine.firmware)
+                edited = fix_clone(clone, screen, loader)
+    for name in edited.files:
+        screen.note(name)
+    screen.step(f"Done: {disk.path} starts from itself; {len(edited.files)} files changed")
+
+
 def show(disk_name: str, wish: Wish) -> Plan:
     """The plan alone, for `dpsr plan`. Raises Refused."""
     return _plan(disk_name, wish)[0]
@@ -100,15 +140,19 @@ def show(disk_name: str, wish: Wish) -> Plan:
 def _plan(disk_name: str, wish: Wish) -> tuple[Plan, bool]:
     """The plan, and whether the disk is laid out by it already, by a prepare that did not end."""
     machine = look()
-    if copy_we_run_from(machine):
-        raise RunningFromCopy("This system runs from the DPSR disk. Nothing was written.")
+    _refuse_on_copy(machine)
     disk = find_disk(machine, disk_name)
     check_name(machine, disk_name, yes=wish.yes)
-    fstab = Path("/etc/fstab").read_text("utf-8")
     ours = any(disk.guid == known.guid for known in settings.load().sets)
+    fstab = FSTAB.read_text("utf-8")
     plan = make_plan(machine, disk, wish, fstab, Fresh(secrets.token_bytes), ours=ours)
     found = adopt(machine, disk, plan)
     return (found, True) if found else (plan, False)
+
+
+def _refuse_on_copy(machine: Machine) -> None:
+    if copy_we_run_from(machine):
+        raise RunningFromCopy("This system runs from the DPSR disk. Nothing was written.")
 
 
 def _options(*, compare: bool) -> LiveOptions:

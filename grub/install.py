@@ -44,11 +44,11 @@ def install_loader(disk: str, control: Path, files: Mapping[str, bytes]) -> None
     Raises LoaderFailed.
     """
     start = _own_partition(disk, control)
-    _run_installer(
+    run_installer(
         "--target=i386-pc", f"--boot-directory={control}", "--no-floppy",
         "--modules=part_gpt fat", disk,
     )  # fmt: skip
-    _run_installer(
+    run_installer(
         "--target=x86_64-efi", f"--efi-directory={control}", f"--boot-directory={control}",
         "--removable", "--no-nvram", "--no-uefi-secure-boot",
     )  # fmt: skip
@@ -141,7 +141,8 @@ def _own_partition(disk: str, control: Path) -> int:
     return start
 
 
-def _run_installer(*arguments: str) -> None:
+def run_installer(*arguments: str) -> None:
+    """Run grub-install. Raises LoaderFailed."""
     try:
         run("grub-install", *arguments, timeout=_TIMEOUT)
     except (CommandFailed, ProgramTimeout) as error:

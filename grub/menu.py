@@ -19,6 +19,8 @@ THEMES: Final = "grub/dpsr"
 """Folder of the looks on the control partition."""
 _MARK: Final = (0x1F, 0x5F, 0xA8)
 """Colour of the bar under the marked line, which is white: readable without the bar too."""
+_MARGIN: Final = 10
+"""Pixels of that bar left and right of the text."""
 _LONGEST: Final = 40
 """Characters of a machine's name or a serial number that a line of the menu has room for."""
 
@@ -100,7 +102,9 @@ def render(facts: MenuFacts) -> dict[str, bytes]:
             words, headline=look.headline, next_step=look.next_step, colour=look.colour
         )
         files[f"{THEMES}/{look.name}.txt"] = text.encode()
-    return files | {f"{THEMES}/select_c.png": one_pixel(*_MARK)}
+    for side, width in (("w", _MARGIN), ("c", 1), ("e", _MARGIN)):
+        files[f"{THEMES}/select_{side}.png"] = bar(width, _MARK)
+    return files
 
 
 def quoted(text: str) -> str:
@@ -119,14 +123,14 @@ def shown(text: str) -> str:
     return printable if len(printable) <= _LONGEST else printable[: _LONGEST - 2] + ".."
 
 
-def one_pixel(red: int, green: int, blue: int) -> bytes:
-    """A PNG of one pixel, which GRUB stretches: the bar under the marked line."""
+def bar(width: int, colour: tuple[int, int, int]) -> bytes:
+    """A PNG of one colour, `width` pixels wide and one high, which GRUB stretches in height."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", crc32(kind + data))
 
-    header = struct.pack(">IIBBBBB", 1, 1, 8, 2, 0, 0, 0)  # 1x1, 8 bits, RGB
-    pixel = compress(bytes((0, red, green, blue)))
+    header = struct.pack(">IIBBBBB", width, 1, 8, 2, 0, 0, 0)  # 8 bits, RGB
+    line = compress(b"\0" + bytes(colour) * width)
     return (
-        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", pixel) + chunk(b"IEND", b"")
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", line) + chunk(b"IEND", b"")
     )

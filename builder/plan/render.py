@@ -22,7 +22,8 @@ def render(plan: Plan) -> str:
     columns = zip_longest(now or ["no partitions"], then, fillvalue="")
     lines = [
         f"DPSR disk  {plan.disk}  {human(plan.disk_size)}  {plan.model}",
-        f"           serial {plan.serial or '(none)'}  WWN {plan.wwn or '(none)'}",
+        f"           serial {plan.serial or '(none)'}",
+        *([f"           WWN {plan.wwn}"] if plan.wwn else []),
         "",
         _beside("Now: all of it is going to be lost", "Then"),
         *(_beside(left, right) for left, right in columns),
@@ -36,7 +37,7 @@ def render(plan: Plan) -> str:
         lines += ["", "Not copied", *(f"  {_called(known)}" for known in plan.left_out)]
     for warning in plan.warnings:
         lines += ["", *wrap(f"Attention: {warning}", WIDTH, break_long_words=False)]
-    return "\n".join(line[:WIDTH].rstrip() for line in lines) + "\n"
+    return "\n".join(line.rstrip() for line in lines) + "\n"
 
 
 def to_json(plan: Plan) -> dict[str, Any]:
