@@ -15,7 +15,7 @@ from builder.fixup import ext4, marker, uuids
 from builder.fixup.assemble import assembled
 from builder.fixup.fix import make_swap
 from builder.fixup.names import Names
-from builder.fixup.tree import Edited, fix_tree
+from builder.fixup.tree import ESP_PROGRAMS, Edited, fix_tree
 from builder.plan.clone import Clone, ClonePart
 from core.errors import CommandFailed, CopyDiffers, FixupFailed
 from core.model.copy import Identity
@@ -48,7 +48,7 @@ def fix_clone(clone: Clone, screen: Screen, also: Also | None = None) -> Edited:
     ]
     with assembled(places) as (root, scratch):
         said = marker.dump(clone.guid, names.pairs)
-        edited = fix_tree(root, names, clone.drivers, scratch, said)
+        edited = fix_tree(root, names, clone.drivers, scratch, said, ESP_PROGRAMS)
         for file in clone.swap_files:
             make_swap(root, file)  # the clone has the primary's, perhaps with a hibernated system
         if also is not None:

@@ -56,7 +56,10 @@ TEXTS: Final[tuple[tuple[str, Fix], ...]] = (
 """What is edited, and how. Only what boots the system or mounts its file systems is looked at."""
 
 INITRDS: Final = ("boot/initr*", "boot/*/*/initrd*", "boot/efi/*/*/initrd*")
-BINARIES: Final = ("boot/efi/EFI/*/*.efi", "boot/efi/EFI/*/*.EFI", "boot/grub/*/*.efi")
+PROGRAMS: Final = ("boot/grub/*/*.efi",)
+ESP_PROGRAMS: Final = (*PROGRAMS, "boot/efi/EFI/*/*.efi", "boot/efi/EFI/*/*.EFI")
+"""Of a clone, whose own ESP the firmware starts. A slot's ESP is for the copy's GRUB packages:
+nothing starts what is in it, and its programs stay those of the primary, byte for byte."""
 _CONFIG_DAT: Final = "var/cache/debconf/config.dat"
 
 
@@ -69,17 +72,23 @@ class Edited:
 
 
 def fix_tree(
-    root: Path, names: Names, drivers: tuple[str, ...], scratch: Path, marker: bytes = b""
+    root: Path,
+    names: Names,
+    drivers: tuple[str, ...],
+    scratch: Path,
+    marker: bytes = b"",
+    programs: tuple[str, ...] = PROGRAMS,
 ) -> Edited:
     """Edit the copy that is mounted at `root`, with its /boot and the rest mounted below.
 
     `drivers`: modules that each initrd must have, as far as its kernel has them. `scratch`: an
-    empty folder for the work on initrds. Nothing changes when it was done before. Raises
-    FixupFailed; OldIdentityRemains when a file still names the primary.
+    empty folder for the work on initrds. `programs`: EFI programs that are looked into. Nothing
+    changes when it was done before. Raises FixupFailed; OldIdentityRemains when a file still names
+    the primary.
     """
     files = [
         *_fix_texts(root, names), *_fix_grubenv(root, names), *_fix_grub_packages(root),
-        *_fix_answers(root), *_fix_binaries(root, names),
+        *_fix_answers(root), *_fix_programs(root, names, programs),
     ]  # fmt: skip
     if marker and put(root, MARKER, marker):
         files.append(f"/{MARKER}")
@@ -90,12 +99,12 @@ def fix_tree(
         notes += said
     if modules.fix_hook(root, drivers):
         files.append(f"/{modules.HOOK}")
-    if left := remaining(root, names):
+    if left := remaining(root, names, programs):
         raise OldIdentityRemains(f"The copy still names the primary: {'; '.join(left[:5])}.")
     return Edited(tuple(dict.fromkeys(files)), tuple(dict.fromkeys(notes)))
 
 
-def remaining(root: Path, names: Names) -> list[str]:
+def remaining(root: Path, names: Names, programs: tuple[str, ...] = PROGRAMS) -> list[str]:
     """Each old name that is left in the copy, as `/etc/fstab: UUID=…`."""
     found = []
     for path, _ in _texts(root):
@@ -108,7 +117,7 @@ def remaining(root: Path, names: Names) -> list[str]:
         for name, content in initrd.look(path, with_own_part=True).texts.items():
             text = content.decode("utf-8", "surrogateescape")
             found += [f"{_named(root, path)} ({name}): {old}" for old in names.remaining(text)]
-    for pattern in BINARIES:
+    for pattern in programs:
         for path in matching(root, pattern):
             if (old := efi.old_name(path, names)) is not None:
                 found.append(f"{_named(root, path)}: {old}")
@@ -170,8 +179,8 @@ def _fix_answers(root: Path) -> Iterator[str]:
             yield _named(root, path)
 
 
-def _fix_binaries(root: Path, names: Names) -> Iterator[str]:
-    for pattern in BINARIES:
+def _fix_programs(root: Path, names: Names, programs: tuple[str, ...]) -> Iterator[str]:
+    for pattern in programs:
         for path in matching(root, pattern):
             if efi.rename(path, names):
                 yield _named(root, path)

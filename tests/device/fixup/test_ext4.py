@@ -5,9 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from builder.fixup.clone import _check_file_system
 from builder.fixup.uuids import features, set_ext4, superblock
 from core.model.copy import Identity
 from core.run import run
+from core.screen import PlainScreen
 
 OLD = "aaaaaaaa-1111-4111-8111-000000000001"
 NEW = Identity("bbbbbbbb-2222-4222-8222-000000000002", "dpsr-root", "", "")
@@ -56,4 +58,31 @@ def test_a_new_identity(tmp_path: Path, kind: str, options: str) -> None:
     run("e2fsck", "-fn", str(image))
     set_ext4(str(image), Identity(OLD, "", "", ""))
     assert superblock(str(image))["Filesystem volume name"] == "<none>"
+    run("e2fsck", "-fn", str(image))
+
+
+class _Screen(PlainScreen):
+    def __init__(self) -> None:
+        self.warnings: list[str] = []
+
+    def warn(self, sentence: str) -> None:
+        self.warnings.append(sentence)
+
+
+def test_a_clone_of_a_running_system_is_mended_and_it_is_said(tmp_path: Path) -> None:
+    image = tmp_path / "image"
+    with image.open("wb") as stream:
+        stream.truncate(64 << 20)
+    folder = tmp_path / "files"
+    folder.mkdir()
+    for number in range(50):
+        (folder / f"file{number}").write_bytes(b"x" * 9000)
+    run("mke2fs", "-q", "-t", "ext4", "-d", str(folder), str(image))
+    screen = _Screen()
+    _check_file_system(str(image), screen)
+    assert screen.warnings == []
+    run("debugfs", "-w", "-R", "set_inode_field <2> mode 0100644", str(image))
+    run("tune2fs", "-E", "force_fsck", str(image))
+    _check_file_system(str(image), screen)
+    assert len(screen.warnings) == 1
     run("e2fsck", "-fn", str(image))

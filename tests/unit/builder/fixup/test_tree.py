@@ -9,7 +9,7 @@ import pytest
 
 from builder.fixup import efi, marker
 from builder.fixup.cpio import archive
-from builder.fixup.tree import COPY_DEFAULTS, MARKER, fix_tree, remaining
+from builder.fixup.tree import COPY_DEFAULTS, ESP_PROGRAMS, MARKER, fix_tree, remaining
 from core.errors import OldIdentityRemains, UnknownFormat
 from tests.support.data import DATA
 from tests.support.renaming import DEBIAN12, NEW_ROOT
@@ -58,9 +58,9 @@ def test_nothing_names_the_primary_and_a_second_time_nothing_changes(
     root: Path, tmp_path: Path
 ) -> None:
     said = marker.dump("guid", DEBIAN12.pairs)
-    assert len(remaining(root, DEBIAN12)) > 10
-    done = fix_tree(root, DEBIAN12, (), tmp_path, said)
-    assert remaining(root, DEBIAN12) == []
+    assert len(remaining(root, DEBIAN12, ESP_PROGRAMS)) > 10
+    done = fix_tree(root, DEBIAN12, (), tmp_path, said, ESP_PROGRAMS)
+    assert remaining(root, DEBIAN12, ESP_PROGRAMS) == []
     assert {
         "/etc/fstab", "/boot/grub/grub.cfg", "/boot/grub/device.map", "/boot/initrd.img-6.1",
         "/boot/efi/EFI/debian/grubx64.efi", "/etc/grub.d/42_dpsr", f"/{MARKER}",
@@ -69,7 +69,18 @@ def test_nothing_names_the_primary_and_a_second_time_nothing_changes(
     assert not (root / "boot/grub/device.map").exists()
     assert not (root / "etc/grub.d/42_dpsr").stat().st_mode & 0o111
     assert NEW_ROOT.encode() in (root / "boot/efi/EFI/debian/grubx64.efi").read_bytes()
-    assert fix_tree(root, DEBIAN12, (), tmp_path, said).files == ()
+    assert fix_tree(root, DEBIAN12, (), tmp_path, said, ESP_PROGRAMS).files == ()
+
+
+def test_programs_on_the_esp_of_a_slot_stay_those_of_the_primary(
+    root: Path, tmp_path: Path
+) -> None:
+    loader = root / "boot/efi/EFI/debian/grubx64.efi"
+    before = loader.read_bytes()
+    done = fix_tree(root, DEBIAN12, (), tmp_path)
+    assert loader.read_bytes() == before
+    assert "/boot/efi/EFI/debian/grub.cfg" in done.files
+    assert "/boot/grub/x86_64-efi/core.efi" in done.files
 
 
 def test_an_old_name_that_cannot_be_replaced_is_an_error(root: Path, tmp_path: Path) -> None:
@@ -77,7 +88,7 @@ def test_an_old_name_that_cannot_be_replaced_is_an_error(root: Path, tmp_path: P
     kernel.parent.mkdir()
     kernel.write_bytes(_pe(f"root=UUID={OLD_ROOT}".encode(), signature=1000))
     with pytest.raises(OldIdentityRemains, match=r"debian\.efi"):
-        fix_tree(root, DEBIAN12, (), tmp_path)
+        fix_tree(root, DEBIAN12, (), tmp_path, b"", ESP_PROGRAMS)
 
 
 def test_only_unsigned_programs_are_changed(tmp_path: Path) -> None:
