@@ -10,6 +10,12 @@ from core.machine.escapes import from_octal
 PATIENCE: Final = "x-systemd.device-timeout=10s"
 """How long the copy waits for a file system that is not in the set."""
 
+NOT_HERE: Final = "# not on this copy: "
+_OWN_SWAP: Final = ("/dev/zram", "/dev/mapper/")
+"""Swap in memory, and mappings, which crypttab decides about."""
+_REFORMATTING: Final = frozenset({"swap", "tmp"})
+"""Options of crypttab that make a new swap area or file system at each start."""
+
 _LINE: Final = re.compile(r"^(\s*)([^\s#]\S*)(\s+)(\S+)(\s+)(\S+)(?:(\s+)(\S+))?(.*)$")
 
 
@@ -30,6 +36,8 @@ def _fstab_line(line: str, names: Names, absent: tuple[str, ...]) -> str:
     quote = spec[0] if spec[0] in "\"'" else ""
     if (new := names.rename(plain)) is not None:
         spec = f"{quote}{new}{quote}"
+    elif fstype == "swap" and _waits(plain, options, names) and not plain.startswith(_OWN_SWAP):
+        return f"{NOT_HERE}{line}"  # beside the primary, the copy would write to the primary's swap
     elif _waits(plain, options, names) or _below(plain, absent):
         options = _patient(options or "defaults")
         gap3 = gap3 or "\t"
@@ -90,4 +98,6 @@ def _crypttab_line(line: str, names: Names) -> str:
         return names.substitute(line.replace(source, new, 1))
     if names.is_new(source) or not _waits(source, options, names):
         return line
+    if any(option.partition("=")[0] in _REFORMATTING for option in options.split(",")):
+        return f"{NOT_HERE}{line}"
     return "\t".join((name, source, key, _patient(options) if options else f"nofail,{PATIENCE}"))

@@ -72,6 +72,25 @@ def test_the_boot_does_not_wait_for_what_is_not_in_the_set() -> None:
     assert fix_fstab(fixed, DEBIAN12) == fixed
 
 
+def test_the_copy_never_writes_to_swap_of_the_primary() -> None:
+    text = (
+        "/dev/sdb3 none swap sw 0 0\n"
+        "/dev/zram0 none swap sw 0 0\n"
+        "/dev/mapper/cryptswap none swap sw 0 0\n"
+    )
+    fixed = fix_fstab(text, DEBIAN12)
+    assert fixed == (
+        "# not on this copy: /dev/sdb3 none swap sw 0 0\n"
+        f"/dev/zram0 none swap sw,nofail,{PATIENCE} 0 0\n"
+        f"/dev/mapper/cryptswap none swap sw,nofail,{PATIENCE} 0 0\n"
+    )
+    assert fix_fstab(fixed, DEBIAN12) == fixed
+    text = "cryptswap /dev/sdb3 /dev/urandom swap,cipher=aes-xts-plain64\n"
+    fixed = fix_crypttab(text, DEBIAN12)
+    assert fixed == f"# not on this copy: {text}"
+    assert fix_crypttab(fixed, DEBIAN12) == fixed
+
+
 def test_options_are_renamed_too() -> None:
     line = "UUID=ee329f32-d2e8-4efe-ac84-0b7ae563332d /boot ext4 x-systemd.requires=/dev/sda2 0 0\n"
     assert fix_fstab(line, DEBIAN12) == (
