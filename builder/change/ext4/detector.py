@@ -136,10 +136,7 @@ class Ext4:
     # --- the parts of find ----------------------------------------------------------------------
 
     def _add_hidden_files(self, collector: Collector) -> None:
-        """What the kernel writes without a time stamp: journal, orphan file, quota.
-
-        And the block that lists the reserved group descriptors.
-        """
+        """What the kernel writes without a time stamp: journal, orphan file, quota."""
         shape = self._shape
         for number in (shape.journal, shape.orphans, *shape.quotas):
             if number:
@@ -147,8 +144,6 @@ class Ext4:
                 broken = self._add_all(collector, np.array([number]), row)
                 if broken or not inodes.has_extents(row)[0]:
                     raise UseCompare(f"inode {number} (journal, orphans, quota) has no extents")
-        lists = inodes.double_indirect(self._row(inodes.RESIZE))
-        collector.add_blocks(lists[(lists > 0) & (lists < shape.base.blocks)])
 
     def _add_all(
         self, collector: Collector, numbers: Numbers, rows: Words, *, again: bool = False
@@ -192,7 +187,7 @@ class Ext4:
     ) -> None:
         """What is used in the volume and not in the slot, but for what was never written."""
         metadata = groups.tables(self._shape, ours).union(
-            groups.bitmaps(self._shape, ours), self._shape.heads()
+            groups.bitmaps(self._shape, ours), self._shape.whole_heads()
         )
         unwritten = collector.unwritten.result()
         for start, end, in_slot in groups.used_blocks(

@@ -90,11 +90,21 @@ class Shape:
         return [start // self.base.block for start, _ in superblock.identity_blocks(self.base)]
 
     def heads(self) -> BlockSet:
-        """Superblocks, group descriptors and reserved blocks with all their backups, as bytes.
+        """Superblocks and group descriptors with all their backups, as bytes.
 
         And what lies before the file system (a boot sector).
         """
-        block, length = self.base.block, 1 + self.desc_blocks + self.reserved
+        return self._heads(1 + self.desc_blocks)
+
+    def whole_heads(self) -> BlockSet:
+        """The same with the reserved blocks.
+
+        These are written when the file system grows, which its superblock tells, and never else.
+        """
+        return self._heads(1 + self.desc_blocks + self.reserved)
+
+    def _heads(self, length: int) -> BlockSet:
+        block = self.base.block
         areas = [(first * block, (first + length) * block) for first in self.firsts]
         return BlockSet.of([(0, block), *areas]).within(self.base.size)
 

@@ -123,6 +123,8 @@ def used_blocks(
         bits[groups.flags[some] & BLOCK_UNINIT != 0] = 0
         start = base.first_block + first * base.blocks_per_group
         end = min(base.first_block + last * base.blocks_per_group, base.blocks)
-        edges = np.diff(bits.reshape(-1)[: end - start].view(np.int8), prepend=0, append=0)
-        ranges = np.column_stack((np.flatnonzero(edges == 1), np.flatnonzero(edges == -1)))
+        row = bits.reshape(-1)[: end - start]
+        turns = np.flatnonzero(row[1:] != row[:-1]) + 1
+        edges = np.concatenate(([0] * int(row[0]), turns, [len(row)] * int(row[-1])))
+        ranges = edges.astype(np.int64).reshape(-1, 2)
         yield start * base.block, end * base.block, BlockSet((ranges + start) * base.block)

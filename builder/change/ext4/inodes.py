@@ -97,11 +97,6 @@ def depth_bits(words: Words) -> Numbers:
     return words[:, 11].astype(np.int64) >> 16
 
 
-def double_indirect(words: Words) -> Numbers:
-    """Number of the block that lists blocks that list blocks; of block-mapped inodes."""
-    return words[:, 10 + 13].astype(np.int64)
-
-
 def xattr_blocks(words: Words, blocks: int) -> Numbers:
     """Numbers of the blocks of extended attributes, each once."""
     found = words[:, 26].astype(np.int64) | (words[:, 29] >> 16).astype(np.int64) << 32

@@ -30,15 +30,15 @@ def test_the_sample_is_understood() -> None:
     assert shape.base.groups == 96
     assert (shape.desc_size, shape.desc_blocks) == (64, 2)
     assert (shape.journal, shape.orphans, shape.quotas) == (8, 12, (0, 0, 0))
-    assert shape.checksummed
+    assert (shape.reserved, shape.checksummed) == (1024, True)
     assert shape.table_blocks == 512
 
 
 def test_the_heads_of_groups() -> None:
     shape = features.understand(SAMPLE)
-    length = (1 + shape.desc_blocks + shape.reserved) * 4096
     starts = [group * 32768 * 4096 for group in (0, 1, 3, 5, 7, 9, 25, 27, 49, 81)]
-    assert shape.heads() == BlockSet.of([(start, start + length) for start in starts])
+    for length, areas in ((3, shape.heads()), (3 + 1024, shape.whole_heads())):
+        assert areas == BlockSet.of([(start, start + length * 4096) for start in starts])
 
 
 @pytest.mark.parametrize("place", [COMPAT, INCOMPAT, RO_COMPAT])
