@@ -29,9 +29,10 @@ SYSTEM_PACKAGES: Final = (
 """What makes it a system that boots, is spoken to by an agent, and has a database to write in."""
 
 DPSR_PACKAGES: Final = (
-    "dmsetup", "dosfstools", "fdisk", "gdisk", "grub-common", "initramfs-tools-core", "kexec-tools", "lz4", "mount", "mtools",
-    "parted", "partclone", "python3-jinja2", "python3-numpy", "python3-parted", "python3-pexpect",
-    "python3-pyudev", "python3-rich", "python3-typer", "python3-xxhash", "python3-zstandard",
+    "dmsetup", "dosfstools", "fdisk", "gdisk", "grub-common", "initramfs-tools-core",
+    "kexec-tools", "lz4", "mount", "mtools", "parted", "partclone", "python3-jinja2",
+    "python3-numpy", "python3-parted", "python3-pexpect", "python3-pyudev", "python3-rich",
+    "python3-typer", "python3-xxhash", "python3-zstandard",
 )  # fmt: skip
 """What the package dpsr depends on: here already, so that its installation needs no network."""
 

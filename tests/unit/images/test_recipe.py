@@ -2,10 +2,12 @@
 """The sample system's disk."""
 
 import itertools
+import re
+from pathlib import Path
 
 import pytest
 
-from images.recipe import Recipe, fstab, key, layout, sfdisk_script
+from images.recipe import Recipe, fstab, key, layout, packages, sfdisk_script
 from images.vm import MIB
 
 RECIPES = [
@@ -80,3 +82,13 @@ def test_keys_change_with_the_content_and_only_then() -> None:
 def test_two_recipes_share_no_uuid() -> None:
     one, other = (layout(Recipe(release=release)) for release in (12, 13))
     assert not {part.uuid for part in one} & {part.uuid for part in other}
+
+
+def test_our_package_can_be_installed_in_it_without_a_network() -> None:
+    control = (Path(__file__).parents[3] / "packaging/debian/control").read_text()
+    depends = control.partition("\nDepends:")[2]
+    wanted = re.match(r"(?: .*\n|\n)+", depends)
+    assert wanted, "control has no Depends any more"
+    needed = re.findall(r"^ ([a-z0-9.+-]+)", wanted[0], re.MULTILINE)
+    assert len(needed) > 10
+    assert set(needed) <= {*packages(Recipe()), "python3"}, "it has to be in images/recipe.py too"
