@@ -55,10 +55,11 @@ def plan(
 
     Example: dpsr plan S3Z1NB0K123456
     """
+    wish = _wish(name, volume, exclude)
     from builder.flow import show
     from builder.plan.render import render, to_json
 
-    planned = show(disk, _wish(name, volume, exclude))
+    planned = show(disk, wish)
     if as_json:
         typer.echo(json.dumps(to_json(planned), indent=2))
     else:

@@ -99,5 +99,7 @@ def fstab(machine: Machine) -> str:
         found = machine.partition(mounted.source)
         spec = f"UUID={found.uuid}" if found else mounted.source
         lines.append(f"{spec} {mounted.mountpoint} {mounted.fstype} defaults 0 1")
-    lines += [f"UUID={swap.uuid} none swap sw 0 0" for swap in machine.swaps]
+    for swap in machine.swaps:
+        spec = f"UUID={swap.uuid}" if swap.uuid else swap.path
+        lines += [f"{spec} none swap sw 0 0"]
     return "\n".join(lines) + "\n"

@@ -5,7 +5,7 @@ from pathlib import Path
 from random import Random
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from builder.plan.identity import Fresh
@@ -47,10 +47,11 @@ SAMPLE = Settings(
 )  # fmt: skip
 
 
+@settings(deadline=None)
 @given(SETS)
 def test_any_set_survives(backup_set: BackupSet) -> None:
-    settings = Settings(sets=(backup_set,))
-    assert parse(render(settings)) == settings
+    whole = Settings(sets=(backup_set,))
+    assert parse(render(whole)) == whole
 
 
 def test_the_file_survives(tmp_path: Path) -> None:
@@ -79,12 +80,12 @@ def test_a_plan_is_recorded_with_all_that_finds_the_disk_again() -> None:
 def test_a_set_replaces_the_one_of_its_name() -> None:
     new = BackupSet("system", "S2", "", "g", "m", 1, 2, "c", "u", "v")
     other = BackupSet("other", "S3", "", "g", "m", 1, 2, "c", "u", "v")
-    settings = SAMPLE.with_set(other).with_set(new)
-    assert settings.named("system") == new
-    assert settings.named("other") == other
-    assert settings.quiet_for == 3.0
+    both = SAMPLE.with_set(other).with_set(new)
+    assert both.named("system") == new
+    assert both.named("other") == other
+    assert both.quiet_for == 3.0
     with pytest.raises(NotPrepared, match="third"):
-        settings.named("third")
+        both.named("third")
 
 
 @pytest.mark.parametrize(
