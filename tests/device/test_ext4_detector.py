@@ -5,12 +5,14 @@ import os
 import re
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from builder.change.below import written_by_grub
 from builder.change.detector import UseCompare
+from builder.change.used import file_extents
 from core.model.blockset import EMPTY, BlockSet
 from core.run import have, run
 from tests.support import disk_image as disk
@@ -58,125 +60,6 @@ def superblock(image: Path, field: str) -> int:
     found = re.search(rf"^{field}:\s+(\d+)", said, re.MULTILINE)
     assert found is not None, field
     return int(found[1])
-
-
-# --- refused ----------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("options", "reason"),
-    [
-        (["-O", "meta_bg,^resize_inode"], "meta_bg"),
-        (["-O", "bigalloc"], "bigalloc"),
-        (["-O", "inline_data"], "inline_data"),
-        (["-O", "ea_inode"], "ea_inode"),
-        (["-O", "mmp"], "mmp"),
-        (["-O", "casefold"], "casefold"),
-        (["-I", "128"], "128 bytes"),
-        (["-O", "^extent,^64bit"], "block-mapped"),
-    ],
-)
-def test_what_is_not_understood_is_said_in_a_line(
-    folder: Path, options: list[str], reason: str
-) -> None:
-    image = made(folder, *options)
-    with pytest.raises(UseCompare, match=reason) as refused, detector(image, image):
-        pass
-    assert "\n" not in str(refused.value)
-
-
-def made(folder: Path, *options: str) -> Path:
-    image = folder / "image"
-    with image.open("wb") as stream:
-        stream.truncate(32 * MIB)
-    run("mke2fs", "-q", "-F", "-t", "ext4", *options, str(image))
-    return image
-
-
-def test_a_journal_elsewhere_is_refused(folder: Path) -> None:
-    journal = folder / "journal"
-    journal.write_bytes(bytes(8 * MIB))
-    run("mke2fs", "-q", "-F", "-O", "journal_dev", "-b", "1024", str(journal))
-    loop = run("losetup", "--show", "-f", str(journal)).strip()
-    try:
-        image = made(folder, "-b", "1024", "-J", f"device={loop}")
-    finally:
-        run("losetup", "-d", loop)
-    with pytest.raises(UseCompare, match="another device"), detector(image, image):
-        pass
-
-
-def test_a_file_without_extents_is_refused(folder: Path) -> None:
-    with Pair(folder, 32 * MIB, ["-O", "^metadata_csum,^64bit"]) as pair:
-        path = pair.top / "old"
-        path.write_bytes(b"block-mapped" * 1_000)
-        os.symlink("short", pair.top / "link")
-        os.mknod(pair.top / "device", 0o20600, os.makedev(1, 3))
-        pair.first_copy()
-        assert not pair.back_up_frozen()
-        run("chattr", "-e", str(path))
-        number = path.stat().st_ino
-        pair.first_copy()
-    with pytest.raises(UseCompare, match=f"inode {number} is block-mapped"):
-        find(pair)
-
-
-def test_what_was_made_as_ext3_is_refused(folder: Path) -> None:
-    image = folder / "image"
-    image.write_bytes(bytes(32 * MIB))
-    run("mke2fs", "-q", "-F", "-t", "ext3", "-I", "256", str(image))
-    run("tune2fs", "-O", "extents", str(image))
-    with (
-        pytest.raises(UseCompare, match=r"inode 8 .* has no extents"),
-        detector(image, image) as it,
-    ):
-        it.find(EMPTY, EMPTY, lambda _: None)
-
-
-def test_a_slot_that_is_no_copy_is_refused(folder: Path) -> None:
-    pair = Pair(folder, 32 * MIB)
-    run("mke2fs", "-q", "-F", "-t", "ext4", str(pair.slot))
-    with pytest.raises(UseCompare, match="another file system"):
-        find(pair)
-
-
-def test_a_slot_that_is_half_written_is_refused(folder: Path) -> None:
-    with Pair(folder, 32 * MIB) as pair:
-        pair.first_copy()
-    with pair.slot.open("r+b") as stream:
-        stream.write(bytes(4096))
-    with pytest.raises(UseCompare, match="no complete copy"):
-        find(pair)
-
-
-def change_nothing(image: Path) -> None:
-    run("e2fsck", "-f", "-y", str(image), ok=(0, 1))
-
-
-def grow(image: Path) -> None:
-    with image.open("r+b") as stream:
-        stream.truncate(48 * MIB)
-    run("resize2fs", "-f", str(image))
-
-
-def switch(image: Path) -> None:
-    run("tune2fs", "-O", "^dir_index", str(image))
-
-
-@pytest.mark.parametrize(
-    ("change", "reason"),
-    [(change_nothing, "e2fsck"), (grow, "shape changed"), (switch, "features changed")],
-)
-def test_what_offline_tools_may_have_changed_is_refused(
-    folder: Path, change: Callable[[Path], None], reason: str
-) -> None:
-    with Pair(folder, 32 * MIB) as pair:
-        pair.first_copy()
-    assert find(pair)
-    time.sleep(1.1)  # the time of the last check counts in seconds
-    change(pair.volume)
-    with pytest.raises(UseCompare, match=reason):
-        find(pair)
 
 
 # --- always compared --------------------------------------------------------------------------
@@ -236,6 +119,23 @@ def test_the_fixups_are_always_compared(folder: Path) -> None:
 
 
 # --- what leaves no trace in the inode --------------------------------------------------------
+
+
+def test_what_grub_writes_past_the_file_system_is_compared(folder: Path) -> None:
+    with Pair(folder, 32 * MIB, NOW) as pair:
+        home = pair.top / "boot/grub"
+        home.mkdir(parents=True)
+        (home / "grubenv").write_bytes(b"# GRUB Environment Block\n".ljust(1024, b"#"))
+        (home / "grub.cfg").write_bytes(b"menu" * 256)
+        (home / "away").symlink_to("grubenv")
+        pair.first_copy()
+        places = written_by_grub(str(pair.top))
+        assert places == file_extents(str(home / "grubenv"))
+        with frozen(pair.top), detector(pair.volume, pair.slot) as ext4:
+            ((start, end),) = places
+            changed = poke(pair.volume, start // (end - start), end - start)
+            assert changed.minus(ext4.find(pair.used(), pair.fixed, lambda _: None))
+            assert not changed.minus(ext4.find(pair.used(), places, lambda _: None))
 
 
 def test_sharers_of_an_xattr_block_are_counted(folder: Path) -> None:
