@@ -18,11 +18,11 @@ from builder.copying.direct import Reader, Writer, buffer
 from core.model.blockset import EMPTY, BlockSet
 from core.screen import Advance
 
-CHUNK: Final = 2 << 20
+CHUNK: Final = 4 << 20
 """Bytes that are read at once."""
-_DEPTH: Final = 6
+_DEPTH: Final = 4
 _THREADS: Final = 4
-_BRIDGE: Final = 32 << 10
+_BRIDGE: Final = 64 << 10
 """Gaps up to this long are copied along: that is quicker than to leave them out."""
 _MOST_PIECES: Final = 64
 
@@ -43,7 +43,7 @@ class Copier:
 
     def __init__(self) -> None:
         self._pool = ThreadPoolExecutor(_THREADS, "copier")
-        self._spare = [_Slab(buffer(CHUNK), memoryview(b"")) for _ in range(_DEPTH)]
+        self._slabs = [_Slab(buffer(CHUNK), memoryview(b"")) for _ in range(_DEPTH)]
 
     def __enter__(self) -> Self:
         return self
@@ -67,20 +67,21 @@ class Copier:
         written. Short gaps between the blocks may be written, too. Raises ReadFailed, WriteFailed.
         """
         written = 0
+        spare = list(self._slabs)
         batches = _batches(_bridged(blocks, _BRIDGE).minus(spared))
         batch = next(batches, None)
         reading: deque[Future[tuple[_Slab, int, Pieces]]] = deque()
         try:
             while batch or reading:
-                while batch and self._spare:
-                    slab = self._spare.pop()
+                while batch and spare:
+                    slab = spare.pop()
                     reading.append(self._pool.submit(_fetch, reader, against, batch, slab))
                     batch = next(batches, None)
                 slab, examined, pieces = reading.popleft().result()
                 for offset, view in pieces:
                     writer.write(offset, view)
                     written += len(view)
-                self._spare.append(slab)
+                spare.append(slab)
                 advance(examined)
         finally:
             wait(reading)  # only after a failure: nobody may still read into what is let go

@@ -51,7 +51,7 @@ def mounted(device: str, folder: Path, *options: str) -> Iterator[Path]:
 
 
 def _unmount(folder: Path) -> None:
-    for _ in range(200):  # a writer that was killed may need a moment to let go
+    for _ in range(600):  # a writer that was killed may need a moment to let go
         run("umount", str(folder), ok=(0, 32))
         if not os.path.ismount(folder):
             return
