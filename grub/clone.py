@@ -1,46 +1,95 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Puts GRUB anew on a clone that another tool made: on that disk's own partitions, for itself."""
+"""Puts GRUB back on a clone that another tool made, so that it boots alone and finds itself.
 
-import struct
+The clone keeps its own layout: no control partition, the loader starts its own /boot/grub.
+"""
+
+import os
 from pathlib import Path
 from typing import Final
 
 from core.errors import LoaderFailed
-from core.model.machine import Firmware
+from core.files import write_durably
 from core.run import run
-from grub import sectors
-from grub.install import check_uefi, run_installer
+from grub.install import REMOVABLE, check_bios, check_uefi, has_boot_sector, run_installer, sync
 
-_ESPS: Final = ("boot/efi", "efi", "boot")
+_ESPS: Final = ("boot/efi", "efi")
+_SIGNED: Final = (
+    ("shimx64.efi", "BOOTX64.EFI"), ("grubx64.efi", "grubx64.efi"), ("mmx64.efi", "mmx64.efi"),
+)  # fmt: skip
+"""Debian's signed loaders, and their names where firmware looks by itself."""
+_FALLBACK: Final = "fbx64.efi"
+"""shim would start it there, and it would write boot entries of its own."""
 
 
-def install_on_clone(disk: str, root: Path, firmware: Firmware) -> None:
-    """Make the clone on `disk`, mounted at `root` with its /boot and ESP, start from itself.
+def install_on_clone(disk: str, root: Path) -> tuple[str, ...]:
+    """Reinstall the loaders that the clone on `disk` has, for its file systems as they are now.
 
-    `firmware` is that of the primary: a clone has what its original has. UEFI gets the loader
-    that needs no NVRAM entry, which is not touched. Raises LoaderFailed.
+    `root` is where its root file system is mounted, with its /boot and its ESP inside. Neither
+    NVRAM nor any other disk is touched. Returns for which firmwares it boots: `bios`, `uefi`.
+    Raises LoaderFailed.
     """
-    boot = root / "boot"
-    if firmware == "uefi":
-        esp = next((root / name for name in _ESPS if (root / name / "EFI").is_dir()), None)
-        if esp is None:
-            raise LoaderFailed(f"The clone on {disk} has no EFI system partition.")
-        run_installer(
-            "--target=x86_64-efi", f"--efi-directory={esp}", f"--boot-directory={boot}",
-            "--removable", "--no-nvram", "--no-uefi-secure-boot",
-        )  # fmt: skip
-        check_uefi(esp, run("findmnt", "-no", "UUID", "--target", str(boot)).strip())
+    grub = root / "boot/grub"
+    esp = next((root / name for name in _ESPS if _is_esp(root / name)), None)
+    bios = (grub / "i386-pc").is_dir() and (esp is None or has_boot_sector(disk))
+    if not grub.is_dir() or not (bios or esp):
+        raise LoaderFailed(f"The clone on {disk} has no GRUB of its own in /boot/grub.")
+    try:
+        if bios:
+            _for_bios(disk, grub)
+        if esp is not None:
+            _for_uefi(esp, grub)
+    except OSError as error:
+        raise LoaderFailed(
+            f"The boot loader of the clone on {disk} could not be finished: {error.strerror}."
+        ) from None
+    return (*(("bios",) if bios else ()), *(("uefi",) if esp is not None else ()))
+
+
+def stub(uuid: str, folder: str) -> str:
+    """The script on an ESP that leads a signed GRUB to `folder` of the file system `uuid`."""
+    return (
+        f"search.fs_uuid {uuid} root\nset prefix=($root)'{folder}'\nconfigfile $prefix/grub.cfg\n"
+    )
+
+
+def _for_bios(disk: str, grub: Path) -> None:
+    run_installer("--target=i386-pc", f"--boot-directory={grub.parent}", "--no-floppy", disk)
+    sync(grub)
+    check_bios(disk, grub)
+
+
+def _for_uefi(esp: Path, grub: Path) -> None:
+    uuid = run("grub-probe", "--target=fs_uuid", str(grub)).strip()
+    folder = run("grub-mkrelpath", str(grub)).strip()
+    signed = (esp / "EFI/debian/shimx64.efi").is_file()
+    if signed:
+        _copy_signed(esp)
     else:
-        run_installer("--target=i386-pc", f"--boot-directory={boot}", "--no-floppy", disk)
-        _check_boot_sector(disk)
-    run("sync", "--file-system", str(boot), timeout=600)
+        target = (
+            "--target=x86_64-efi", f"--efi-directory={esp}", f"--boot-directory={grub.parent}",
+            "--no-nvram", "--no-uefi-secure-boot",
+        )  # fmt: skip
+        run_installer(*target, "--removable")
+        if (esp / "EFI/debian/grubx64.efi").is_file():
+            # It loads the same modules, which have just been replaced.
+            run_installer(*target, "--bootloader-id=debian")
+    if signed or (esp / "EFI/debian/grub.cfg").is_file():
+        write_durably(esp / "EFI/debian/grub.cfg", stub(uuid, folder).encode())
+    sync(esp)
+    sync(grub)
+    check_uefi(esp, uuid)
 
 
-def _check_boot_sector(disk: str) -> None:
-    """Whether the boot sector is GRUB's and leads to a core image on this disk."""
-    size = sectors.size_of(disk)
-    boot = sectors.read(disk, 0, sectors.SECTOR)
-    (start,) = struct.unpack_from("<Q", boot, 0x5C)
-    core = sectors.read(disk, start * size, sectors.SECTOR)
-    if boot[0x180:0x185] != b"GRUB " or not any(core):
-        raise LoaderFailed(f"The boot sector of {disk} does not lead to GRUB.")
+def _copy_signed(esp: Path) -> None:
+    """grub-install would take the signed files of the running system: the clone has its own."""
+    boot = (esp / REMOVABLE).parent
+    boot.mkdir(parents=True, exist_ok=True)
+    for source, target in _SIGNED:
+        if (esp / "EFI/debian" / source).is_file():
+            write_durably(boot / target, (esp / "EFI/debian" / source).read_bytes())
+    (boot / _FALLBACK).unlink(missing_ok=True)
+
+
+def _is_esp(folder: Path) -> bool:
+    return os.path.ismount(folder) and (folder / "EFI").is_dir()

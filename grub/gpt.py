@@ -12,12 +12,17 @@ _MOST: Final = 1024
 """Entries; a table that claims more is damaged."""
 
 
+def has_table(disk: str) -> bool:
+    """Whether the disk has a GPT."""
+    return sectors.read(disk, sectors.size_of(disk), 8) == b"EFI PART"
+
+
 def start_of(disk: str, kind: UUID) -> int | None:
     """Byte at which the first partition of type `kind` begins; None: there is none, or no GPT."""
     sector = sectors.size_of(disk)
-    header = sectors.read(disk, sector, 92)
-    if not header.startswith(b"EFI PART"):
+    if not has_table(disk):
         return None
+    header = sectors.read(disk, sector, 92)
     first, count, size = struct.unpack_from("<QII", header, 72)
     if size < 128 or not 0 < count <= _MOST:
         return None

@@ -54,7 +54,7 @@ def install_loader(disk: str, control: Path, files: Mapping[str, bytes]) -> None
     )  # fmt: skip
     try:
         write_menu(control, files)
-        _sync(control)
+        sync(control)
         check_uefi(control, fat_uuid(disk, start))
         check_bios(disk, control / "grub")
     except OSError as error:
@@ -99,23 +99,25 @@ def check_uefi(esp: Path, uuid: str) -> None:
 
 
 def check_bios(disk: str, grub: Path) -> None:
-    """Whether the boot sector of a GPT disk leads to the core image in its BIOS boot partition.
+    """Whether the boot sector of `disk` leads to the core image that lies in `grub`, its folder.
 
-    `grub` is the folder of GRUB on it. Raises LoaderFailed.
+    The core image is in the BIOS boot partition, or behind an MBR. Raises LoaderFailed.
     """
     core = (grub / "i386-pc" / "core.img").read_bytes()
-    sector = sectors.size_of(disk)
-    boot = sectors.read(disk, 0, sectors.SECTOR)
-    if boot[_GRUB_AT : _GRUB_AT + 5] != b"GRUB " or boot[510:] != b"\x55\xaa":
+    if not has_boot_sector(disk):
         raise LoaderFailed(f"The boot sector of {disk} is not GRUB's.")
-    start = gpt.start_of(disk, gpt.BIOS_BOOT)
-    if start is None:
-        raise LoaderFailed(f"{disk} has no BIOS boot partition.")
-    if struct.unpack_from("<Q", boot, 0x5C)[0] * sector != start:
+    boot = sectors.read(disk, 0, sectors.SECTOR)
+    at = struct.unpack_from("<Q", boot, 0x5C)[0] * sectors.size_of(disk)
+    if gpt.has_table(disk) and at != gpt.start_of(disk, gpt.BIOS_BOOT):
         raise LoaderFailed(f"The boot sector of {disk} does not lead to its BIOS boot partition.")
-    installed = sectors.read(disk, start, len(core))
-    if _without_patches(installed) != _without_patches(core):
-        raise LoaderFailed(f"The BIOS boot partition of {disk} does not hold GRUB's core image.")
+    if _without_patches(sectors.read(disk, at, len(core))) != _without_patches(core):
+        raise LoaderFailed(f"GRUB's core image is not where the boot sector of {disk} leads.")
+
+
+def has_boot_sector(disk: str) -> bool:
+    """Whether the first sector of `disk` is GRUB's."""
+    boot = sectors.read(disk, 0, sectors.SECTOR)
+    return boot[_GRUB_AT : _GRUB_AT + 5] == b"GRUB " and boot[510:] == b"\x55\xaa"
 
 
 def _without_patches(core: bytes) -> bytes:
@@ -143,12 +145,13 @@ def _own_partition(disk: str, control: Path) -> int:
 
 def run_installer(*arguments: str) -> None:
     """Run grub-install. Raises LoaderFailed."""
+    """Run grub-install. Raises LoaderFailed."""
     try:
         run("grub-install", *arguments, timeout=_TIMEOUT)
     except (CommandFailed, ProgramTimeout) as error:
         raise LoaderFailed(f"GRUB could not be installed: {error}") from None
 
 
-def _sync(folder: Path) -> None:
+def sync(folder: Path) -> None:
     """Write out all of the file system that `folder` lies on: grub-install syncs nothing."""
     run("sync", "--file-system", str(folder), timeout=_TIMEOUT)

@@ -6,11 +6,13 @@ tests of `prepare` cover what grub-install makes of a real machine.
 """
 
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Final
+from uuid import UUID, uuid4
+from zlib import crc32
 
 from core.run import run as run_soon
 
@@ -20,11 +22,12 @@ run: Final = partial(run_soon, timeout=600)
 BIOS: Final = (1 * MIB, 1 * MIB)
 CONTROL: Final = (2 * MIB, 64 * MIB)
 SLOT: Final = (66 * MIB, 32 * MIB)
-_TABLE: Final = """label: gpt
-start=2048, size=2048, type=21686148-6449-6E6F-744E-656564454649, name=dpsr-bios
-start=4096, size=131072, type=U, name=dpsr-control
-start=135168, size=65536, type=L, name=dpsr-slot-root
-"""
+_PARTITIONS: Final = (
+    ("21686148-6449-6e6f-744e-656564454649", "dpsr-bios", BIOS),
+    ("c12a7328-f81f-11d2-ba4b-00a0c93ec93b", "dpsr-control", CONTROL),
+    ("0fc63daf-8483-4772-8e79-3d69d8477de4", "dpsr-slot-root", SLOT),
+)
+SIZE: Final = 100 * MIB
 _FOR_BIOS: Final = ("biosdisk", "part_gpt", "fat")
 _FOR_UEFI: Final = ("part_gpt", "fat")
 
@@ -47,8 +50,7 @@ def make(path: Path, wanted: GrubDisk) -> None:
     work = path.with_suffix(".parts")
     work.mkdir()
     with open(path, "wb") as stream:
-        stream.truncate(100 * MIB)
-    run("sfdisk", "--quiet", str(path), given=_TABLE.encode())
+        stream.truncate(SIZE)
     control = _control(work, wanted)
     slot = _slot(work, wanted)
     core = work / "core.img"
@@ -60,10 +62,13 @@ def make(path: Path, wanted: GrubDisk) -> None:
     boot[0x66:0x68] = b"\x90\x90"  # boot from whatever disk the firmware says
     struct.pack_into("<Q", first, 0x1F4, sector + 1)  # where its second sector is
     with open(path, "r+b") as disk:
-        table = disk.read(512)[0x1B8:]
-        disk.seek(0)
-        disk.write(bytes(boot[:0x1B8]) + table)
+        # One protective entry: the whole disk, of type 0xEE.
+        boot[0x1B8:0x1FE] = bytes(6) + struct.pack(
+            "<8BII", 0, 0, 2, 0, 0xEE, 255, 255, 255, 1, SIZE // 512 - 1
+        ) + bytes(48)  # fmt: skip
         for offset, content in (
+            (0, bytes(boot)),
+            *_table(),
             (BIOS[0], bytes(first)),
             (CONTROL[0], control.read_bytes()),
             (SLOT[0], slot.read_bytes()),
@@ -78,6 +83,26 @@ def read_control(path: Path, name: str) -> bytes:
     out.unlink(missing_ok=True)
     run("mcopy", "-i", f"{path}@@{CONTROL[0]}", f"::{name}", str(out))
     return out.read_bytes()
+
+
+def _table() -> Iterator[tuple[int, bytes]]:
+    """A GPT and its backup. (sfdisk would sync every disk of the host.)"""
+    last = SIZE // 512 - 1
+    entries = b"".join(
+        UUID(kind).bytes_le
+        + uuid4().bytes_le
+        + struct.pack("<QQQ", start // 512, (start + size) // 512 - 1, 0)
+        + name.encode("utf-16-le").ljust(72, b"\0")
+        for kind, name, (start, size) in _PARTITIONS
+    ).ljust(128 * 128, b"\0")
+    guid = uuid4().bytes_le
+    for here, other, first in ((1, last, 2), (last, 1, last - 32)):
+        header = struct.pack(
+            "<8s4sIIIQQQQ16sQIII", b"EFI PART", b"\0\0\1\0", 92, 0, 0, here, other, 34, last - 33,
+            guid, first, 128, 128, crc32(entries),
+        )  # fmt: skip
+        yield here * 512, header[:16] + struct.pack("<I", crc32(header)) + header[20:]
+        yield first * 512, entries
 
 
 def _control(work: Path, wanted: GrubDisk) -> Path:
