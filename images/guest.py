@@ -77,11 +77,11 @@ class Guest:
         self._monitor: Monitor | None = None
         self._agent: Agent | None = None
         self._console: Console | None = None
-        self._count = 0
 
     def __enter__(self) -> Self:
         with contextlib.ExitStack() as undo:
             undo.callback(self._stack.close)
+            undo.callback(self.pull_power)
             self.folder = self._stack.enter_context(cache.scratch())
             """Throw-away folder of this guest."""
             self.console_log = self.folder / "console.log"
@@ -131,15 +131,14 @@ class Guest:
             memory_mib=self.memory_mib, cpus=self.cpus, direct=self.direct, load=self.load,
             drill=self.drill, extra=self.extra,
         )  # fmt: skip
-        errors = open(self.folder / "qemu.log", "ab")  # noqa: SIM115 - closed below
-        with errors:
+        with open(self.folder / "qemu.log", "ab") as errors:
             # setpriv: should this process be killed, the kernel ends QEMU too.
             self._process = start(
                 "setpriv", "--pdeathsig", "KILL", *arguments(machine), stdout=errors.fileno(),
-                stderr=errors.fileno(), pass_fds=[end.fileno() for end in theirs],
+                stderr=errors.fileno(), pass_fds=[wire.fileno() for wire in theirs],
             )  # fmt: skip
-        for end_ in theirs:
-            end_.close()
+        for wire in theirs:
+            wire.close()
         self._console = Console(ours[1], self.console_log)
         try:
             if self._with_agent:
@@ -159,11 +158,16 @@ class Guest:
         flushed is then sure to be there.
         """
         if self._process is not None:
-            if not kill and self._monitor is not None and self.is_on:
+            if kill:
+                self._process.kill()
+            elif self._monitor is not None:
                 with contextlib.suppress(GuestError):
-                    self._monitor.command("quit")
-                    self._process.wait(60)
-            end(self._process, 0.0 if kill else 5.0)
+                    self._monitor.command("quit")  # it writes what it holds of qcow2, then ends
+                    for _ in range(600):
+                        if not self.is_on:
+                            break
+                        time.sleep(0.1)
+            end(self._process)
             self._process = None
         self._hang_up()
 
@@ -333,7 +337,6 @@ class Guest:
         }
         port = next(n for n in range(PORTS if spec.bus != "sata" else 6) if n not in taken)
         file = self._file(spec)
-        self._count += 1
         name = f"disk-{'s' if spec.bus == 'sata' else ''}{port}"
         return Drive(
             name,
