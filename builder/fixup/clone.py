@@ -26,7 +26,7 @@ _PATIENCE: Final = 20.0
 """Seconds until the kernel shows the partitions again."""
 _LONG: Final = 3600.0
 
-Also = Callable[[Path], None]
+Also = Callable[[Path], object]
 
 
 def fix_clone(clone: Clone, screen: Screen, also: Also | None = None) -> Edited:

@@ -47,7 +47,7 @@ TEXTS: Final[tuple[tuple[str, Fix], ...]] = (
     ("etc/grub.d/*_custom", bootconfig.fix_grub_cfg),
     ("boot/grub/grub.cfg", bootconfig.fix_grub_cfg),
     ("boot/grub/custom.cfg", bootconfig.fix_grub_cfg),
-    ("boot/grub/*/load.cfg", bootconfig.fix_grub_cfg),
+    ("boot/grub/*/load.cfg", _plain),
     ("boot/efi/EFI/*/grub.cfg", bootconfig.fix_grub_cfg),
     ("boot/loader/entries/*.conf", bootconfig.fix_command_lines),
     ("boot/efi/loader/entries/*.conf", bootconfig.fix_command_lines),
