@@ -17,7 +17,8 @@ from typing import Final
 
 from builder import control, remember, slots
 from builder.fixup.clone import fix_clone
-from builder.fixup.fix import fix_up
+from builder.fixup.fix import fix_up, need_fixups
+from builder.fixup.overlay import clean_leftovers
 from builder.fixup.prepared import fix_prepared, is_prepared
 from builder.partition import adopt, make_file_systems, partition
 from builder.plan.clone import plan_clone
@@ -65,6 +66,8 @@ def prepare(disk_name: str, wish: Wish, screen: Screen, confirm: Confirm) -> Man
     begun = time.monotonic()
     with lock(LOCK, "prepare"):
         go_private()
+        clean_leftovers()
+        need_fixups()
         plan, is_ours = _plan(disk_name, wish)
         confirm(plan)
         with locked(plan.disk), _saying(NO_COPY_YET):
@@ -110,6 +113,8 @@ def fixup(disk_name: str, screen: Screen) -> None:
     """
     with lock(LOCK, "fixup"):
         go_private()
+        clean_leftovers()
+        need_fixups()
         machine = look()
         _refuse_on_copy(machine)
         disk = find_disk(machine, disk_name)

@@ -15,14 +15,14 @@ from builder.fixup import ext4, fat, marker, uuids
 from builder.fixup.assemble import assembled
 from builder.fixup.inside import inside
 from builder.fixup.names import Names
-from builder.fixup.overlay import Overlay, clean_leftovers, overlay
+from builder.fixup.overlay import Overlay, clean_leftovers, need_overlays, overlay
 from builder.fixup.tree import Edited, fix_tree
 from core import points
 from core.errors import FixupFailed
 from core.model.blockset import BlockSet
 from core.model.copy import Plan, Slot, SwapFile
 from core.model.live import Instant
-from core.run import run
+from core.run import need, run
 from core.screen import Screen
 
 Blocks = tuple[tuple[int, bytes], ...]
@@ -39,6 +39,15 @@ class FixedSlot:
     """Superblocks: last, when all else is on disk. Empty for FAT, which always had its own."""
     edited: tuple[str, ...]
     """The files that differ from the primary's."""
+
+
+def need_fixups() -> None:
+    """Refuse now what would fail later, when the disk is written already.
+
+    Raises ProgramMissing, KernelFeatureMissing, Refused.
+    """
+    need("tune2fs", "dumpe2fs", "e2fsck", "mkfs.fat", "mkswap", "depmod", "mount", "umount")
+    need_overlays()
 
 
 def fix_up(plan: Plan, instant: Instant, screen: Screen) -> tuple[FixedSlot, ...]:

@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Final
 
 from builder.fixup import cow
-from core.errors import FixupFailed, KernelFeatureMissing
-from core.run import run
+from core.errors import FixupFailed, KernelFeatureMissing, Refused, ToolError
+from core.run import need, run
 
 PREFIX: Final = "dpsr-"
 UUID_PREFIX: Final = "DPSR-"
@@ -80,13 +80,26 @@ class Overlay:
         return sorted((offset, read(at, length)) for offset, at, length in found)
 
 
+def need_overlays() -> None:
+    """Refuse now what would fail later. Raises ProgramMissing, KernelFeatureMissing, Refused."""
+    need("dmsetup", "modprobe")
+    run("modprobe", "--quiet", "--all", "dm-snapshot", "loop", ok=(0, 1))
+    why = "work on the copy's files"
+    if not Path("/dev/loop-control").exists():
+        raise KernelFeatureMissing("loop device", why)
+    targets = run("dmsetup", "targets", ok=(0, 1)).split() if _has_dm() else []
+    if "snapshot" not in targets:
+        raise KernelFeatureMissing("dm-snapshot", why)
+    _need_rule(Refused)
+
+
 @contextmanager
 def overlay(origin: str, name: str, room: int = ROOM) -> Iterator[Overlay]:
     """Lay a writable overlay called `dpsr-NAME` over the device `origin`, which stays as it is.
 
     Nobody may write to `origin` meanwhile. Raises FixupFailed, KernelFeatureMissing.
     """
-    _need_rule()
+    _need_rule(FixupFailed)
     sectors = _size(origin) // 512
     store = os.memfd_create(f"dpsr-{name}", os.MFD_CLOEXEC)
     full = f"{PREFIX}{name}"
@@ -115,7 +128,7 @@ def clean_leftovers() -> list[str]:
 
     To be called under the lock that keeps a second run away, before the disk is opened.
     """
-    if not Path("/dev/mapper/control").exists():
+    if not _has_dm():
         return []
     columns = ("-c", "--noheadings", "--separator", "\t", "-o", "name,uuid")
     listed = run("dmsetup", "info", *columns, ok=(0, 1))
@@ -132,9 +145,14 @@ def _remove(name: str) -> None:
     run("dmsetup", "remove", "--retry", *_QUIETLY, name)
 
 
-def _need_rule() -> None:
+def _has_dm() -> bool:
+    """Whether this kernel has device mapper at all."""
+    return "device-mapper" in Path("/proc/misc").read_text("ascii")
+
+
+def _need_rule(error: type[ToolError]) -> None:
     if not any(Path(folder, "udev/rules.d", _RULE).exists() for folder in _RULE_FOLDERS):
-        raise FixupFailed(
+        raise error(
             f"The udev rule {_RULE}, which keeps other programs away, is not installed.",
             "Install the package dpsr again.",
         )
