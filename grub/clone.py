@@ -10,10 +10,11 @@ from typing import Final
 
 from core.errors import LoaderFailed
 from core.files import write_durably
+from core.model.machine import Firmware
 from core.run import run
 from grub.install import REMOVABLE, check_bios, check_uefi, has_boot_sector, run_installer, sync
 
-_ESPS: Final = ("boot/efi", "efi")
+_ESPS: Final = ("boot/efi", "efi", "boot")
 _SIGNED: Final = (
     ("shimx64.efi", "BOOTX64.EFI"), ("grubx64.efi", "grubx64.efi"), ("mmx64.efi", "mmx64.efi"),
 )  # fmt: skip
@@ -22,20 +23,21 @@ _FALLBACK: Final = "fbx64.efi"
 """shim would start it there, and it would write boot entries of its own."""
 
 
-def install_on_clone(disk: str, root: Path) -> tuple[str, ...]:
-    """Reinstall the loaders that the clone on `disk` has, for its file systems as they are now.
+def install_on_clone(disk: str, root: Path, firmware: Firmware) -> None:
+    """Reinstall the loaders of the clone on `disk`, for its file systems as they are now.
 
-    `root` is where its root file system is mounted, with its /boot and its ESP inside. Neither
-    NVRAM nor any other disk is touched. Returns for which firmwares it boots: `bios`, `uefi`.
-    Raises LoaderFailed.
+    `root` is where its root file system is mounted, with its /boot and its ESP inside. It must
+    start by `firmware`, that of its original; the other's loader is renewed where it has one.
+    Neither NVRAM nor any other disk is touched. Raises LoaderFailed.
     """
     grub = root / "boot/grub"
     esp = next((root / name for name in _ESPS if _is_esp(root / name)), None)
-    bios = (grub / "i386-pc").is_dir() and (esp is None or has_boot_sector(disk))
-    if not grub.is_dir() or not (bios or esp):
+    if not grub.is_dir():
         raise LoaderFailed(f"The clone on {disk} has no GRUB of its own in /boot/grub.")
+    if esp is None and firmware == "uefi":
+        raise LoaderFailed(f"The clone on {disk} has no EFI system partition.")
     try:
-        if bios:
+        if firmware == "bios" or ((grub / "i386-pc").is_dir() and has_boot_sector(disk)):
             _for_bios(disk, grub)
         if esp is not None:
             _for_uefi(esp, grub)
@@ -43,7 +45,6 @@ def install_on_clone(disk: str, root: Path) -> tuple[str, ...]:
         raise LoaderFailed(
             f"The boot loader of the clone on {disk} could not be finished: {error.strerror}."
         ) from None
-    return (*(("bios",) if bios else ()), *(("uefi",) if esp is not None else ()))
 
 
 def stub(uuid: str, folder: str) -> str:
