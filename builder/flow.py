@@ -67,8 +67,8 @@ def prepare(disk_name: str, wish: Wish, screen: Screen, confirm: Confirm) -> Man
     with lock(LOCK, "prepare"):
         go_private()
         clean_leftovers()
-        need_fixups()
         plan, is_ours = _plan(disk_name, wish)
+        need_fixups()
         confirm(plan)
         with locked(plan.disk), _saying(NO_COPY_YET):
             if is_ours:
@@ -114,7 +114,6 @@ def fixup(disk_name: str, screen: Screen) -> None:
     with lock(LOCK, "fixup"):
         go_private()
         clean_leftovers()
-        need_fixups()
         machine = look()
         _refuse_on_copy(machine)
         disk = find_disk(machine, disk_name)
@@ -124,6 +123,7 @@ def fixup(disk_name: str, screen: Screen) -> None:
             check_disk(machine, disk, ours=True)
         else:
             clone = plan_clone(machine, disk, FSTAB.read_text("utf-8"))
+        need_fixups()
         with locked(disk.path), _saying(BEING_FIXED):
             if clone is None:
                 screen.step(f"Going through the copy on {disk.path} once more")
