@@ -25,6 +25,7 @@ from core.model.plain import to_plain
 from core.namespace import go_private
 from core.run import run
 from core.screen import PlainScreen
+from core.signals import unwinding
 
 
 def main(serial: str) -> None:
@@ -82,4 +83,5 @@ def _signatures(disk: str) -> str:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    with unwinding():
+        main(sys.argv[1])
