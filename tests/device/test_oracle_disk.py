@@ -203,8 +203,8 @@ def manifest(pair: Pair) -> dict[str, Any]:
     slot = pair.root
     journal = oracle_disk.extents(pair.dpsr, slot, "<8>")[0][0]
     hashes = {
-        name: xxhash.xxh3_128_hexdigest(disk.read(pair.dpsr, slot.start + at * 4096, 4096))
-        for name, at in (("superblock", 0), ("journal", journal))
+        name: xxhash.xxh3_128_hexdigest(disk.read(pair.dpsr, slot.start + at, size))
+        for name, at, size in (("superblock", 1024, 1024), ("journal", journal * 4096, 4096))
     }
     said = run("dumpe2fs", f"{pair.dpsr}?offset={slot.start}")
     backups = [int(line.split("superblock at ")[1].split(",")[0]) for line in said.splitlines()

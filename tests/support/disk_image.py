@@ -142,7 +142,9 @@ def probe(image: Path, part: Part) -> dict[str, str]:
         "blkid", "--probe", "--output", "export", "--offset", str(part.start),
         "--size", str(part.size), str(image), ok=(0, 2),
     )  # fmt: skip
-    return dict(line.split("=", 1) for line in said.splitlines() if "=" in line)
+    seen = dict(line.split("=", 1) for line in said.splitlines() if "=" in line)
+    seen.pop("DEVNAME", None)
+    return seen
 
 
 def debugfs(image: Path, part: Part, request: str) -> str:

@@ -65,7 +65,9 @@ def working(sample: Sample, plug: Sequence[DiskSpec] = ()) -> Iterator[Guest]:
             guest = stack.enter_context(samples.booted(sample, plug, print))
         if "DPSR_TEST_PUSH" in os.environ:
             push_rooms(guest)
-            guest.sh("sync")
+            rule = ROOT / "packaging/udev/59-dpsr.rules"
+            guest.put(f"/usr/lib/udev/rules.d/{rule.name}", rule.read_bytes())
+            guest.sh("udevadm control --reload; mkdir -p /etc/dpsr; sync")
         yield guest
 
 

@@ -11,6 +11,7 @@ from core.run import run
 from images import cache
 from images.guest import Guest
 from images.recipe import Recipe
+from images.vm import DiskSpec
 from tests.support import checks, facts, scenario
 from tests.support.checks import none_of
 from tests.support.packages import Archive
@@ -115,11 +116,14 @@ def test_beside_the_primary_and_with_a_new_kernel_and_grub(story: Story) -> None
 
 def install(guest: Guest, archive: Archive, *names: str) -> None:
     """Install packages in a guest as a user does; it has no network."""
-    guest.sh("mkdir -p /var/tmp/debs")
-    for package in archive.fetch(*names):
-        guest.put(f"/var/tmp/debs/{package.name}", package.read_bytes())
+    folder = archive.fetch(*names)[0].parent
+    image = guest.folder / "debs.img"
+    run("mke2fs", "-qF", "-t", "ext4", "-d", str(folder), str(image), "512m")
+    guest.plug(DiskSpec(image, "virtio", "DEBS"))
+    device = guest.wait_disk("DEBS")
     guest.sh(
-        "export DEBIAN_FRONTEND=noninteractive; dpkg -i /var/tmp/debs/*.deb; "
-        "update-grub; rm -r /var/tmp/debs",
+        f"mkdir /run/debs; mount -o ro {device} /run/debs; "
+        "DEBIAN_FRONTEND=noninteractive dpkg -i /run/debs/*.deb; update-grub; umount /run/debs",
         timeout=1200,
     )
+    guest.unplug("DEBS")
