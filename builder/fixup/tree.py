@@ -27,6 +27,10 @@ def _as_is(text: str, _names: Names) -> str:
     return text
 
 
+ESPS: Final = ("boot/efi", "efi", "boot")
+"""Where an ESP may be mounted."""
+_ENDS: Final = ("efi", "EFI")
+
 TEXTS: Final[tuple[tuple[str, Fix], ...]] = (
     ("etc/fstab", tables.fix_fstab),
     ("etc/crypttab", tables.fix_crypttab),
@@ -48,16 +52,15 @@ TEXTS: Final[tuple[tuple[str, Fix], ...]] = (
     ("boot/grub/grub.cfg", bootconfig.fix_grub_cfg),
     ("boot/grub/custom.cfg", bootconfig.fix_grub_cfg),
     ("boot/grub/*/load.cfg", _plain),
-    ("boot/efi/EFI/*/grub.cfg", bootconfig.fix_grub_cfg),
-    ("boot/loader/entries/*.conf", bootconfig.fix_command_lines),
-    ("boot/efi/loader/entries/*.conf", bootconfig.fix_command_lines),
-    ("boot/efi/EFI/*/*.conf", bootconfig.fix_command_lines),
+    *((f"{esp}/EFI/*/grub.cfg", bootconfig.fix_grub_cfg) for esp in ESPS),
+    *((f"{esp}/loader/entries/*.conf", bootconfig.fix_command_lines) for esp in ESPS),
+    *((f"{esp}/EFI/*/*.conf", bootconfig.fix_command_lines) for esp in ESPS),
 )
 """What is edited, and how. Only what boots the system or mounts its file systems is looked at."""
 
-INITRDS: Final = ("boot/initr*", "boot/*/*/initrd*", "boot/efi/*/*/initrd*")
+INITRDS: Final = ("boot/initr*", "boot/*/*/initrd*", "boot/efi/*/*/initrd*", "efi/*/*/initrd*")
 PROGRAMS: Final = ("boot/grub/*/*.efi",)
-ESP_PROGRAMS: Final = (*PROGRAMS, "boot/efi/EFI/*/*.efi", "boot/efi/EFI/*/*.EFI")
+ESP_PROGRAMS: Final = (*PROGRAMS, *(f"{esp}/EFI/*/*.{end}" for esp in ESPS for end in _ENDS))
 """Of a clone, whose own ESP the firmware starts. A slot's ESP is for the copy's GRUB packages:
 nothing starts what is in it, and its programs stay those of the primary, byte for byte."""
 _CONFIG_DAT: Final = "var/cache/debconf/config.dat"
