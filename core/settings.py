@@ -18,8 +18,7 @@ if TYPE_CHECKING:
     from core.model.copy import Plan
 
 PATH: Final = Path("/etc/dpsr/dpsr.toml")
-NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,31}")
-"""What a backup set may be called: its name is a key here and the name of files."""
+_NAME: Final = r"[A-Za-z0-9][A-Za-z0-9_-]{0,31}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,8 +75,12 @@ class Settings:
         raise NotPrepared(f"No DPSR disk is recorded under the name {name}.")
 
     def with_set(self, new: BackupSet) -> "Settings":
-        """These settings with `new` added, or in the place of the set of that name."""
-        others = tuple(known for known in self.sets if known.name != new.name)
+        """These settings with `new`, and without the sets that had its name or its disk."""
+        others = tuple(
+            known
+            for known in self.sets
+            if known.name != new.name and (known.serial, known.wwn) != (new.serial, new.wwn)
+        )
         return replace(self, sets=(*others, new))
 
 
@@ -95,6 +98,11 @@ _WHAT: Final = {
     "model": "For people.",
     "state_offset": "Where it keeps its own records: written by `dpsr prepare`, not to be edited.",
 }
+
+
+def is_name(name: str) -> bool:
+    """Whether a backup set may be called so: its name is a key here and the name of files."""
+    return re.fullmatch(_NAME, name) is not None
 
 
 def load(path: Path = PATH) -> Settings:
@@ -224,7 +232,7 @@ def line_of(text: str, path: list[str]) -> int:
 
 def _set(name: str, table: Any) -> BackupSet:
     where = f"settings.set.{name}"
-    if not NAME.fullmatch(name):
+    if not is_name(name):
         raise Misfit(where, f"a set cannot be called {name!r}")
     if not isinstance(table, dict):
         raise Misfit(where, "not a table")

@@ -115,9 +115,9 @@ def add_commands(app: typer.Typer) -> None:
 
 def _wish(name: str, volume: list[str], exclude: list[str], *, yes: bool = False) -> "Wish":
     from builder.plan.wish import Wish
-    from core.settings import NAME
+    from core.settings import is_name
 
-    if not NAME.fullmatch(name):
+    if not is_name(name):
         raise typer.BadParameter(
             "use up to 32 letters, digits, - and _, beginning with a letter or digit",
             param_hint="--name",

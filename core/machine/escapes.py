@@ -4,21 +4,24 @@
 import re
 from typing import Final
 
-_OCTAL: Final = re.compile(r"\\([0-7]{3})")
-_HEX: Final = re.compile(r"\\x([0-9a-fA-F]{2})")
-_BACKSLASH: Final = re.compile(r"\\(.)")
+# Compiled when they are used: names that need them are rare, and `dpsr status` is in a hurry.
+_OCTAL: Final = r"\\([0-7]{3})"
+_HEX: Final = r"\\x([0-9a-fA-F]{2})"
+_BACKSLASH: Final = r"\\(.)"
 
 
 def from_octal(word: str) -> str:
     r"""Undo the escapes of /proc and fstab: `\040` is a space."""
-    return _OCTAL.sub(lambda match: chr(int(match[1], 8)), word) if "\\" in word else word
+    if "\\" not in word:
+        return word
+    return re.sub(_OCTAL, lambda match: chr(int(match[1], 8)), word)
 
 
 def from_hex(text: str) -> str:
     r"""Undo udev's escapes: `EFI\x20System`."""
     if "\\x" not in text:
         return text
-    raw = _HEX.sub(lambda match: chr(int(match[1], 16)), text)
+    raw = re.sub(_HEX, lambda match: chr(int(match[1], 16)), text)
     try:
         return raw.encode("latin-1").decode("utf-8")  # it escapes the bytes of a character singly
     except UnicodeError:
@@ -27,4 +30,4 @@ def from_hex(text: str) -> str:
 
 def from_backslash(text: str) -> str:
     r"""Undo the escapes of `blkid -o export`: `my\ label`."""
-    return _BACKSLASH.sub(r"\1", text)
+    return re.sub(_BACKSLASH, r"\1", text)

@@ -8,7 +8,7 @@ from typing import Final
 from core.errors import AmbiguousDisk, NoSuchDisk, NotAWholeDisk
 from core.model.machine import Disk, Machine
 
-_PARTITION_LINK: Final = re.compile(r"-part\d+$")
+_PARTITION_LINK: Final = r"-part\d+$"
 
 
 def find_disk(machine: Machine, name: str) -> Disk:
@@ -89,7 +89,9 @@ def _plain_wwn(text: str) -> str:
 def _refuse_partition(machine: Machine, name: str) -> None:
     for disk in machine.disks:
         links = [
-            f"{link}{found[0]}" for link in disk.links if (found := _PARTITION_LINK.search(name))
+            f"{link}{found[0]}"
+            for link in disk.links
+            if (found := re.search(_PARTITION_LINK, name))
         ]
         for part in disk.partitions:
             if name == part.path or name in part.links or name in {part.uuid, part.partuuid} - {""}:

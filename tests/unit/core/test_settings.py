@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """dpsr.toml survives, and what is wrong in it is named by its line."""
 
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 
@@ -75,6 +76,11 @@ def test_a_plan_is_recorded_with_all_that_finds_the_disk_again() -> None:
     ]  # fmt: skip
     assert recorded.volume[0].uuid == plan.volumes[0].identity.uuid
     assert recorded.volume[0].slot_uuid == plan.slots[0].identity.uuid
+
+
+def test_a_disk_is_in_one_set_only() -> None:
+    again = replace(SAMPLE.sets[0], name="other", guid="new")
+    assert SAMPLE.with_set(again).sets == (again,)
 
 
 def test_a_set_replaces_the_one_of_its_name() -> None:
