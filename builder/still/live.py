@@ -72,8 +72,7 @@ def copy_live(
     get is zeros over the identity blocks: a slot that is not complete is never taken for a file
     system, let alone for the primary's.
 
-    Raises CannotCopyFileSystem, KernelFeatureMissing, ReadFailed, WriteFailed, FreezeFailed,
-    NeverQuiet, TrackerLost.
+    Raises CannotCopyFileSystem, ReadFailed, WriteFailed, FreezeFailed, NeverQuiet, TrackerLost.
     """
     try:
         return _copy(sources, options, screen, writers)

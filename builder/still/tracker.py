@@ -22,7 +22,7 @@ import numpy as np
 
 from builder.still import events
 from core import run
-from core.errors import KernelFeatureMissing, TrackerLost
+from core.errors import KernelFeatureMissing, StepFailed, TrackerLost
 from core.model.blockset import EMPTY, BlockSet
 
 GRAIN: Final = 4096
@@ -54,6 +54,18 @@ class Tracked:
 def request_based(dev: tuple[int, int]) -> bool:
     """Whether a device has requests of its own; else its writes are seen when queued, only."""
     return Path(f"/sys/dev/block/{dev[0]}:{dev[1]}/mq").is_dir()
+
+
+def check_block_events() -> None:
+    """Raise KernelFeatureMissing when the kernel cannot show what is written; writes nothing."""
+    try:
+        _mount()
+        for name in (*_REQUESTS, *_BIOS):
+            events.parse_format((_TRACING / "events/block" / name / "format").read_text())
+    except (OSError, ValueError, StepFailed) as error:
+        raise KernelFeatureMissing(
+            "usable block events in tracefs", "see what is written during the copy"
+        ) from error
 
 
 @dataclass(slots=True)
@@ -92,7 +104,7 @@ class Tracker:
     """A private instance of the kernel's tracing, read by a thread while the `with` block lasts.
 
     `buffer` is the memory for events that were not read yet, in bytes, for all processors together.
-    Raises KernelFeatureMissing without tracefs or block events.
+    Raises TrackerLost when the events cannot be had; `check_block_events` says so beforehand.
     """
 
     def __init__(self, volumes: Sequence[Tracked], buffer: int) -> None:
@@ -114,14 +126,8 @@ class Tracker:
         with self._undo:
             try:
                 self._begin()
-            except OSError as error:
-                raise KernelFeatureMissing(
-                    f"block events in tracefs ({error})", "see what is written during the copy"
-                ) from error
-            except ValueError as error:
-                raise KernelFeatureMissing(
-                    "block events of a known layout", "see what is written during the copy"
-                ) from error
+            except (OSError, ValueError) as error:
+                raise TrackerLost(f"The kernel's block events cannot be had: {error}.") from error
             thread = threading.Thread(target=self._read, name="tracker", daemon=True)
             thread.start()
             self._undo.callback(thread.join)
@@ -177,8 +183,7 @@ class Tracker:
     # --- the kernel's side --------------------------------------------------------------------
 
     def _begin(self) -> None:
-        if not (_TRACING / "instances").is_dir():
-            run.run("mount", "-t", "tracefs", "tracefs", str(_TRACING))
+        _mount()
         _sweep()
         self._undo.enter_context(_no_names())
         self._home.mkdir()
@@ -248,6 +253,11 @@ class Tracker:
 def _number(dev: tuple[int, int]) -> int:
     """As the kernel's own `dev_t`, which is not the one of `os.makedev`."""
     return dev[0] << 20 | dev[1]
+
+
+def _mount() -> None:
+    if not (_TRACING / "instances").is_dir():
+        run.run("mount", "-t", "tracefs", "tracefs", str(_TRACING))
 
 
 def _sweep() -> None:

@@ -51,8 +51,8 @@ def test_ext4_against_dumpe2fs(tmp_path: Path, options: str) -> None:
     starts = np.flatnonzero(bitmap) * block_size
     expected = BlockSet.of(np.column_stack((starts, starts + block_size)).astype(np.int64))
     assert expected.minus(maps[0]) == EMPTY, "in use, and not in the map"
-    # Blocks that are reserved for a file that may grow are in the map alone.
-    assert maps[0].minus(expected).total < 2 * MIB
+    # Blocks that each processor has reserved for small files are in the map alone.
+    assert maps[0].minus(expected).total < (os.cpu_count() or 1) * 2 * MIB
     assert len(maps[0]) > 100
     with image.open("rb") as stream:
         stream.seek(AT)

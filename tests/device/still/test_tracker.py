@@ -11,6 +11,7 @@ import pytest
 from builder.copying.direct import buffer
 from builder.still import tracker as module
 from builder.still.tracker import Tracked, Tracker, request_based
+from core.errors import KernelFeatureMissing, TrackerLost
 from core.model.blockset import BlockSet
 from core.run import run
 from tests.support import block
@@ -164,6 +165,18 @@ def test_many_ranges_are_merged_as_they_come(device: str, monkeypatch: pytest.Mo
         tracker.poll()
         assert sum(len(ranges) for ranges in tracker._seen["root"].ranges) < 200
         assert list(tracker.take()["root"]) == [(0, 4 * MIB)]
+
+
+def test_this_kernel_is_good_enough_and_one_without_events_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module.check_block_events()
+    (tmp_path / "instances").mkdir()
+    monkeypatch.setattr(module, "_TRACING", tmp_path)
+    with pytest.raises(KernelFeatureMissing, match="Nothing was written"):
+        module.check_block_events()
+    with pytest.raises(TrackerLost, match="cannot be had"), Tracker([], BUFFER):
+        pytest.fail("there are no events")
 
 
 def test_nothing_is_left_behind(device: str) -> None:
