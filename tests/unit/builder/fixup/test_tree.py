@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from builder.fixup import efi, marker
+from builder.fixup import efi, marker, modules
 from builder.fixup.cpio import archive
 from builder.fixup.tree import COPY_DEFAULTS, ESP_PROGRAMS, MARKER, fix_tree, remaining
 from core.errors import OldIdentityRemains, UnknownFormat
@@ -102,6 +102,34 @@ def test_only_unsigned_programs_are_changed(tmp_path: Path) -> None:
     assert efi.old_name(path, DEBIAN12) == OLD_ROOT
     assert efi.rename(path, DEBIAN12)
     assert efi.old_name(path, DEBIAN12) is None
+
+
+@pytest.mark.parametrize(
+    ("general", "local", "wanted"),
+    [
+        ("MODULES=most", "", False),
+        ("MODULES=dep", "", True),
+        ("MODULES=most", 'MODULES="dep"', True),
+        ("MODULES=dep", "MODULES=most", False),
+        ("# MODULES=dep", "", False),
+    ],
+)
+def test_initrds_made_on_the_copy_know_the_drivers_where_they_would_not(
+    tmp_path: Path, general: str, local: str, wanted: bool
+) -> None:
+    folder = tmp_path / "etc/initramfs-tools"
+    (folder / "hooks").mkdir(parents=True)
+    (folder / "conf.d").mkdir()
+    (folder / "initramfs.conf").write_text(f"{general}\n")
+    (folder / "conf.d/driver-policy").write_text(f"{local}\n")
+    assert modules.fix_hook(tmp_path, ("mpt3sas", "sd_mod")) == wanted
+    assert not modules.fix_hook(tmp_path, ("mpt3sas", "sd_mod")), "a second time nothing changes"
+    hook = tmp_path / modules.HOOK
+    assert hook.exists() == wanted
+    if wanted:
+        assert hook.stat().st_mode & 0o777 == 0o755
+        assert " mpt3sas " in hook.read_text()
+        assert hook.read_text().count("sd_mod") == 1
 
 
 def test_the_marker_reads_back() -> None:
