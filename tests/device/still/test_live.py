@@ -87,6 +87,18 @@ def test_two_volumes_are_of_one_instant(tmp_path: Path, monkeypatch: pytest.Monk
         assert load.check(copies)["volumes"] == 2
 
 
+def test_a_slot_with_large_sectors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pair(tmp_path, "root", SIZE, "-b", "1024") as each:
+        fill(each.folder, 20)
+        monkeypatch.setattr(points, "reach", Keep([each]).reach)
+        with (
+            disturbed(each.folder / "busy", 3),
+            block.loop(each.slot, "--sector-size", "4096") as target,
+        ):
+            instant = copy_live([replace(each.source, target=target)], OPTIONS, PlainScreen())
+    judge(each, instant)
+
+
 def test_a_device_without_requests(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     control = Path("/sys/class/zram-control")
     if not control.is_dir():
