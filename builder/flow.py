@@ -20,7 +20,7 @@ from builder.fixup.clone import fix_clone
 from builder.fixup.fix import fix_up, need_fixups
 from builder.fixup.overlay import clean_leftovers
 from builder.fixup.prepared import fix_prepared, is_prepared
-from builder.partition import adopt, make_file_systems, partition
+from builder.partition import adopt, make_file_systems, need_partitioning, partition
 from builder.plan.clone import plan_clone
 from builder.plan.guards import check_disk, check_name
 from builder.plan.identity import Fresh
@@ -41,6 +41,7 @@ from core.namespace import RUNTIME, go_private
 from core.screen import Screen, duration
 from core.signals import Ended
 from grub.clone import install_on_clone
+from grub.install import need_grub
 
 LOCK: Final = RUNTIME / "lock"
 FSTAB: Final = Path("/etc/fstab")
@@ -68,11 +69,15 @@ def prepare(disk_name: str, wish: Wish, screen: Screen, confirm: Confirm) -> Man
         go_private()
         clean_leftovers()
         plan, is_ours = _plan(disk_name, wish)
+        need_partitioning()
+        need_grub()
         need_fixups()
         confirm(plan)
         with locked(plan.disk), _saying(NO_COPY_YET):
             if is_ours:
-                screen.step("Going on with the first copy that was interrupted")
+                screen.step(
+                    f"Going on: {plan.disk} is laid out already, only what differs is written"
+                )
             else:
                 screen.step(f"Partitioning {plan.disk} ({plan.model}, {plan.serial})")
                 partition(plan)

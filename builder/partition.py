@@ -17,11 +17,18 @@ from core.machine.devices import read_text
 from core.model.copy import Identity, Plan
 from core.run import need, run
 
-__all__ = ["adopt", "make_fat", "make_file_systems", "partition", "same_layout"]
+__all__ = [
+    "adopt", "make_fat", "make_file_systems", "need_partitioning", "partition", "same_layout",
+]  # fmt: skip
 
 _PROGRAMS: Final = ("sfdisk", "wipefs", "partx", "mkfs.fat", "mkfs.ext4", "mkswap")
 _PATIENCE: Final = 20.0
 """Seconds until the kernel must show the new partitions."""
+
+
+def need_partitioning() -> None:
+    """Refuse now what would fail later. Raises ProgramMissing."""
+    need(*_PROGRAMS)
 
 
 def partition(plan: Plan) -> None:
@@ -30,7 +37,7 @@ def partition(plan: Plan) -> None:
     The disk is open exclusively meanwhile. Raises DiskInUse, ProgramMissing (nothing was written),
     CommandFailed, CopyDiffers, WriteFailed.
     """
-    need(*_PROGRAMS)
+    need_partitioning()
     with exclusively(plan.disk) as descriptor:
         for part in (*(old.path for old in plan.before), plan.disk):
             if os.path.exists(part):

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
-from core.errors import CommandFailed, ProgramTimeout
+from core.errors import ProgramTimeout
 from core.run import run
 from images import cache, disks
 from images import recipe as recipes
@@ -245,27 +245,31 @@ def check_load(guest: Guest, folders: Sequence[str]) -> dict[str, int]:
 
 
 LEFT: Final = {
-    "device mapper": "dmsetup ls 2>/dev/null | grep -v 'No devices' || true",
+    "device mapper": "dmsetup ls 2>/dev/null | grep -v 'No devices'",
     "loops": "losetup --list --noheadings",
-    "mounts": "findmnt --list --noheadings -o TARGET | grep dpsr || true",
-    "tracing": "ls -d /sys/kernel/tracing/instances/dpsr* 2>/dev/null || true",
-    "units": "systemctl list-units --all --plain --no-legend 'dpsr*' | grep -v drill || true",
-    "processes": "pgrep -af 'dpsr|partclone|watchdog.py' | grep -v pgrep || true",
-    "inhibitors": "systemd-inhibit --list --no-legend 2>/dev/null | grep -i dpsr || true",
-    "locked": "flock -n /run/dpsr/lock true || echo held",
+    "mounts": "findmnt --list --noheadings -o TARGET | grep dpsr",
+    "tracing": "ls -d /sys/kernel/tracing/instances/dpsr* 2>/dev/null",
+    "units": "systemctl list-units --all --plain --no-legend 'dpsr*' | grep -v drill",
+    "processes": "pgrep -af 'sbin/dpsr|partclone|watchdog.py' | grep -v pgrep",
+    "inhibitors": "systemd-inhibit --list --no-legend 2>/dev/null | grep -i dpsr",
+    "locked": "test ! -e /run/dpsr/lock || flock -n /run/dpsr/lock true || echo held",
+    "frozen": "for m in / /boot; do echo > $m/.w; rm $m/.w; done",
 }
-"""What a run that ended must not leave behind, each empty then."""
+"""What a run that ended must not leave behind: each prints nothing, and ends."""
 
 
 def left_behind(guest: Guest) -> dict[str, str]:
     """By name, all that a `dpsr` that has ended left in the guest, a freeze included."""
-    left = {name: guest.sh(script).strip() for name, script in LEFT.items()}
-    for mount in ("/", "/boot"):
-        try:
-            guest.run("sh", "-c", f"echo > {mount}/.w && rm {mount}/.w", timeout=20)
-        except (ProgramTimeout, CommandFailed) as error:
-            left[f"writing to {mount}"] = str(error)
-    return {name: said for name, said in left.items() if said}
+    script = "".join(f"echo '@{name}'; ({what}) 2>&1 || :\n" for name, what in LEFT.items())
+    guest.put("/run/left.sh", script)
+    job = guest.start("sh", "-c", "sh /run/left.sh > /run/left.txt")
+    try:
+        job.wait(30)
+    except ProgramTimeout as late:  # a write to a frozen file system does not end
+        return {"frozen": f"{late} {guest.get('/run/left.txt').decode()}"}
+    said = dict(part.split("\n", 1) for part in guest.get("/run/left.txt").decode().split("@")[1:])
+    assert said.keys() == LEFT.keys(), said
+    return {name: text.strip() for name, text in said.items() if text.strip()}
 
 
 # --- the story ------------------------------------------------------------------------------------

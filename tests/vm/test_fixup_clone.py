@@ -24,8 +24,8 @@ BIOS: Final = Recipe(
 @pytest.fixture(
     scope="module",
     params=[
-        pytest.param(UEFI, id="uefi", marks=pytest.mark.xdist_group("clone-uefi")),
-        pytest.param(BIOS, id="bios", marks=pytest.mark.xdist_group("clone-bios")),
+        pytest.param(UEFI, id="uefi"),
+        pytest.param(BIOS, id="bios"),
     ],
 )
 def story(request: pytest.FixtureRequest) -> Iterator[Story]:

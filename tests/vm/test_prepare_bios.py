@@ -18,7 +18,7 @@ from tests.support import checks, disk_image, facts, oracle_disk, scenario
 from tests.support.checks import none_of
 from tests.support.scenario import DPSR, Story
 
-pytestmark = [pytest.mark.timeout(2400), pytest.mark.xdist_group("bios")]
+pytestmark = pytest.mark.timeout(2400)
 
 RECIPE: Final = Recipe(
     13, "bios", "mbr", boot_partition=True, swap="file", bus="virtio", modules="dep"
@@ -81,13 +81,13 @@ def test_an_interrupted_copy_is_not_started(story: Story, firmware: Firmware) ->
 
 
 def test_prepare_again_goes_on(story: Story) -> None:
-    assert "Going on with the first copy that was interrupted" in story.said.err
+    assert "is laid out already, only what differs is written" in story.said.err
 
 
 def test_every_used_block_is_that_of_the_freeze(story: Story) -> None:
     verdict = scenario.judge(story)
     assert verdict, str(verdict)
-    assert verdict.compared > 500 << 20, str(verdict)
+    assert verdict.compared > 400 << 20, str(verdict)
 
 
 def test_the_primary_is_as_it_was(story: Story) -> None:

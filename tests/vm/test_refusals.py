@@ -22,7 +22,7 @@ from images.vm import MIB, DiskSpec
 from tests.support import scenario, strange_disks
 from tests.support.scenario import PRIMARY
 
-pytestmark = [pytest.mark.timeout(1200), pytest.mark.xdist_group("refusals")]
+pytestmark = pytest.mark.timeout(1200)
 
 RECIPE: Final = Recipe(13, "uefi", "gpt", bus="scsi")
 VOLUMES: Final = (128 + 2814) * MIB
@@ -83,9 +83,9 @@ CASES: Final = (
     Case("another serial typed", (FREE,), (FREE,), 22, "You typed 'OTHER'", typed="OTHER"),
     Case("nobody to ask", (FREE,), (FREE,), 37, ""),
     Case(
-        "a program is missing", (FREE,), yes(FREE), 23, "The program partclone.ext4 is missing",
-        before="mv /usr/sbin/partclone.ext4 /usr/sbin/x",
-        after="mv /usr/sbin/x /usr/sbin/partclone.ext4",
+        "a program is missing", (FREE,), yes(FREE), 23, "The program grub-install is missing",
+        before="mv /usr/sbin/grub-install /usr/sbin/x",
+        after="mv /usr/sbin/x /usr/sbin/grub-install",
     ),
     Case(
         "no snapshots in this kernel", (FREE,), yes(FREE), 24, "This kernel has no",
