@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.churn import frozen
+from tests.support.churn_trees import Trees
 from tests.support.ext4_pair import Moving, Pair, detector, grown, random_mkfs, random_mount, writes
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="mounts file systems")
@@ -38,12 +39,15 @@ def still_round(folder: Path, seed: int) -> None:
     with Pair(folder, size, options, random_mount(rng, options)) as pair:
         churn = grown(pair, seed, 60)
         try:
+            trees = Trees(pair.top, seed)
             pair.first_copy()
             for _ in range(3):
                 if rng.random() < 0.3:
                     churn.close()
                     pair.again()
                 churn.work(rng.choice((0, 3, 20, 80)))
+                for change in rng.sample((trees.overwrite, trees.reshape), rng.randint(0, 2)):
+                    change()
                 faults = pair.back_up_frozen()
                 assert not faults, (seed, pair.options, faults)
         finally:
@@ -57,20 +61,27 @@ def moving_round(folder: Path, seed: int) -> None:
     with Pair(folder, rng.choice((48, 64)) * MIB, options, random_mount(rng, options)) as pair:
         churn = grown(pair, seed, 60)
         try:
+            trees = Trees(pair.top, seed)
             pair.first_copy()
+
+            def work() -> None:
+                churn.work(rng.choice((1, 5, 30)))
+                trees.reshape()
+
             for _ in range(2):
                 churn.work(rng.choice((3, 20, 80)))
-                back_up_moving(pair, churn.work, rng)
+                trees.overwrite()
+                back_up_moving(pair, work, rng)
         finally:
             churn.close()
 
 
-def back_up_moving(pair: Pair, work: Callable[[int], None], rng: random.Random) -> None:
+def back_up_moving(pair: Pair, work: Callable[[], None], rng: random.Random) -> None:
     """As the engine does it: one `find`, then one to three lots of writes, the last in a freeze."""
     seen = []
     for number in range(rng.randint(2, 4)):
         if number:
-            work(rng.choice((1, 5, 30)))
+            work()
         with frozen(pair.top):
             seen.append((pair.snapshot(f"now{number}"), pair.used()))
     images = [image for image, _ in seen]

@@ -25,6 +25,8 @@ _MOST: Final = 300
 _FULL: Final = 0.15
 """Of the file system is left free: a mapped hole that cannot be filled kills the process."""
 _LONG_MAP: Final = 8 << 20
+_APART: Final = 12_288
+"""Bytes from one piece of a fragmented file to the next."""
 
 
 def fallocate(file: int, mode: int, offset: int, length: int) -> None:
@@ -68,6 +70,9 @@ class Churn:
         self._files: list[Path] = []
         self._folders: list[Path] = [top]
         self._open: list[int] = []
+        self._fragmented: list[Path] = []
+        self._interleaved: list[Path] = []
+        self._sharers: list[Path] = []
         self._count = 0
         self.done: dict[str, int] = {}
         """How often each thing was done."""
@@ -78,6 +83,7 @@ class Churn:
             self._rename, self._exchange_parents, self._link, self._unlink, self._unlink_open,
             self._sparse, self._shared_xattrs, self._change_xattr, self._symlink, self._times,
             self._defragment, self._flags, self._storm, self._remove_tree, self._read_all,
+            self._grow_fragments, self._grow_fragments, self._interleave, self._drop_sharer,
             self._direct, self._fragment, self._mode, self._close, self._trim, self._special,
         )  # fmt: skip
 
@@ -94,7 +100,7 @@ class Churn:
                 if error.errno not in {
                     errno.ENOSPC, errno.EOPNOTSUPP, errno.EPERM, errno.EINVAL, errno.EMLINK,
                     errno.ENOENT, errno.EEXIST, errno.EBUSY, errno.EDQUOT, errno.EFBIG,
-                    errno.E2BIG,
+                    errno.E2BIG, errno.ENODATA,
                 }:  # fmt: skip
                     raise
                 continue
@@ -266,18 +272,53 @@ class Churn:
         self._keep(path)
 
     def _fragment(self) -> None:
-        """A file of very many extents: its tree gets blocks of its own."""
+        """A file of many extents: with more than four, its tree gets blocks of its own."""
         path = self._name()
         with self._opened(path, os.O_RDWR | os.O_CREAT) as file:
-            for n in range(self._random.choice((6, 60, 400))):
-                os.pwrite(file, self._random.randbytes(700), n * 12_288)
+            for n in range(self._random.choice((3, 4, 6, 60, 400))):
+                os.pwrite(file, self._random.randbytes(700), n * _APART)
         self._keep(path)
+        self._fragmented = [*self._fragmented[-20:], path]
+
+    def _grow_fragments(self) -> None:
+        """Change some of its pieces, add some: its tree changes, the old extents move."""
+        for path in self._random.sample(self._fragmented, min(3, len(self._fragmented))):
+            with self._opened(path) as file:
+                pieces = os.fstat(file).st_size // _APART + 1
+                for _ in range(self._random.randint(0, 2)):
+                    at = self._random.randrange(pieces) * _APART
+                    os.pwrite(file, self._random.randbytes(700), at)
+                for n in range(self._random.randint(0, 3)):
+                    os.pwrite(file, self._random.randbytes(700), (pieces + n) * _APART)
+
+    def _interleave(self) -> None:
+        """Two files that grow by turns: many extents without a hole, which e4defrag can join."""
+        files = [self._name(), self._name()]
+        for n in range(self._random.choice((8, 40))):
+            for path in files:
+                with self._opened(path, os.O_RDWR | os.O_CREAT) as file:
+                    os.pwrite(file, self._random.randbytes(4096), n * 4096)
+                    os.fsync(file)
+        self._files += files
+        self._interleaved = [*self._interleaved[-10:], *files]
+
+    def _drop_sharer(self) -> None:
+        """Others that share the attributes are not touched, but their block counts them."""
+        if self._sharers:
+            path = self._sharers.pop(self._random.randrange(len(self._sharers)))
+            if self._random.random() < 0.5:
+                os.removexattr(path, "user.shared")
+            else:
+                path.unlink()
+                self._files = [each for each in self._files if each != path]
 
     def _shared_xattrs(self) -> None:
         """The same attributes on several files: too large for the inode, they share a block."""
         value = self._random.choice((b"a", b"b", b"c")) * 400
         for _ in range(self._random.randint(2, 5)):
-            os.setxattr(self._some(), "user.shared", value)
+            path = self._some()
+            os.setxattr(path, "user.shared", value)
+            self._sharers = [*self._sharers[-30:], path]
 
     def _change_xattr(self) -> None:
         path = self._some()
@@ -301,9 +342,8 @@ class Churn:
         os.utime(path, ns=(past, past))
 
     def _defragment(self) -> None:
-        if have("e4defrag"):
-            self._fragment()
-            run("e4defrag", str(self._some()), ok=range(256))
+        if have("e4defrag") and self._interleaved:
+            run("e4defrag", str(self._random.choice(self._interleaved)), ok=range(256))
 
     def _flags(self) -> None:
         if have("chattr"):
