@@ -8,7 +8,7 @@ where the running copy finds it. Nothing is mounted where others see it.
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from builder.fixup import ext4, fat, marker, uuids
@@ -77,6 +77,7 @@ def fix_up(plan: Plan, instant: Instant, screen: Screen) -> tuple[FixedSlot, ...
             edited = fix_tree(root, names, plan.drivers, scratch, said)
             for file in plan.swap_files:
                 make_swap(root, file)
+                edited = replace(edited, files=(*edited.files, file.path))
             points.reach("edited")
         for note in edited.notes:
             screen.warn(note)
