@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from typing import Final
 
 _SYSFS: Final = "/sys/class/block"
-_ATTRIBUTES: Final = (
-    "partition", "start", "size", "ro", "removable", "hidden", "serial", "wwid",
-    "queue/logical_block_size", "device/serial", "device/wwid", "device/model", "device/name",
-    "dm/name", "dm/uuid", "md/level", "md/metadata_version",
+_OF_DISKS: Final = (
+    "size", "ro", "removable", "hidden", "serial", "wwid", "queue/logical_block_size",
+    "device/serial", "device/wwid", "device/model", "device/name", "dm/name", "dm/uuid",
 )  # fmt: skip
+_OF_PARTITIONS: Final = ("partition", "start", "size", "ro")
 _SKIPPED: Final = ("loop", "ram", "zram", "sr", "fd")
 """No disks, and many: a machine with snaps has dozens of loop devices."""
 
@@ -58,14 +58,13 @@ def _device(name: str) -> Device | None:
     folder = os.path.realpath(f"{_SYSFS}/{name}")
     lines = (line.partition("=") for line in read_text(f"{folder}/uevent").splitlines())
     said = {key: value for key, _, value in lines}
-    attributes = {
-        name: text for name in _ATTRIBUTES if (text := read_text(f"{folder}/{name}").strip())
-    }
+    is_disk = said.get("DEVTYPE") == "disk"
+    wanted = _OF_DISKS if is_disk else _OF_PARTITIONS
+    attributes = {name: text for name in wanted if (text := read_text(f"{folder}/{name}").strip())}
     if "DEVNAME" not in said or attributes.get("hidden") == "1":
         return None
-    if serial := _unit_serial(f"{folder}/device/vpd_pg80"):
+    if is_disk and (serial := _unit_serial(f"{folder}/device/vpd_pg80")):
         attributes["device/vpd_pg80"] = serial
-    is_disk = said.get("DEVTYPE") == "disk"
     return Device(
         name=name,
         node=f"/dev/{said['DEVNAME']}",
@@ -74,7 +73,7 @@ def _device(name: str) -> Device | None:
         parent="" if is_disk else os.path.basename(os.path.dirname(folder)),
         said=said,
         attributes=attributes,
-        slaves=_names_in(f"{folder}/slaves"),
+        slaves=_names_in(f"{folder}/slaves") if is_disk else (),
         drivers=tuple(_drivers(_hardware(folder))) if is_disk else (),
         usb_serial=_usb_serial(folder) if is_disk and "/usb" in folder else "",
     )
