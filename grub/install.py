@@ -107,7 +107,7 @@ def check_bios(disk: str, grub: Path) -> None:
     if not has_boot_sector(disk):
         raise LoaderFailed(f"The boot sector of {disk} is not GRUB's.")
     boot = sectors.read(disk, 0, sectors.SECTOR)
-    at = struct.unpack_from("<Q", boot, 0x5C)[0] * sectors.size_of(disk)
+    at = struct.unpack_from("<Q", boot, 0x5C)[0] * sectors.SECTOR  # GRUB's unit on any disk
     if gpt.has_table(disk) and at != gpt.start_of(disk, gpt.BIOS_BOOT):
         raise LoaderFailed(f"The boot sector of {disk} does not lead to its BIOS boot partition.")
     if _without_patches(sectors.read(disk, at, len(core))) != _without_patches(core):

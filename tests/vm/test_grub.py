@@ -178,25 +178,6 @@ def test_a_copy_that_is_gone_ends_in_a_sentence_and_the_menu(folder: Path) -> No
     assert parse(grubdisk.read_control(path, "dpsr/state")) == CLEAN
 
 
-def test_the_bios_may_go_on_to_the_next_disk(folder: Path) -> None:
-    """After a lost boot order the healthy disk may stand behind an unfinished copy."""
-    path = disk(folder, pack(State("building")))
-    other = folder / "other.img"
-    hello = b"serial --unit=0\nterminal_output serial\necho the other disk was started\nhalt\n"
-    grubdisk.make(other, GrubDisk({"grub/grub.cfg": hello}, pack(CLEAN), {}, SLOT))
-    specs = [
-        DiskSpec(path, "virtio", "FIRST", overlay=False, format="raw", bootindex=0),
-        DiskSpec(other, "virtio", "SECOND", overlay=False, format="raw", bootindex=1),
-    ]
-    with Guest(specs, "bios", agent=False, memory_mib=256) as guest:
-        guest.console.expect("Start the next disk")
-        guest.console.send(DOWN)
-        time.sleep(1)
-        guest.console.send("\r")
-        guest.console.expect("the other disk was started")
-        guest.wait_off(30)
-
-
 def test_the_firmwares_setup_is_one_key_away(folder: Path) -> None:
     with machine(disk(folder, pack(State("building"))), "uefi") as guest:
         guest.console.expect("Firmware setup")
