@@ -3,6 +3,7 @@
 
 import os
 import re
+import struct
 import tempfile
 import time
 from collections.abc import Iterator
@@ -156,18 +157,20 @@ def test_tree_blocks_change_while_the_inode_does_not(folder: Path) -> None:
     with Pair(folder, 64 * MIB, [*NOW, "-b", "4096"]) as pair:
         path = pair.top / "fragmented"
         with path.open("wb") as stream, (pair.top / "other").open("wb") as between:
-            for n in range(300):
-                for file in (stream, between):
-                    os.pwrite(file.fileno(), bytes([n % 251]) * 4096, n * 4096)
-                    os.fsync(file.fileno())
-        assert len(blocks_of_mounted(path)) > 4
+            for n in range(0, 400, 10):  # forty pieces with holes between, each of four extents
+                for at in range(n, n + 4):
+                    for file in (stream, between):
+                        os.pwrite(file.fileno(), bytes([n % 251]) * 4096, at * 4096)
+                        os.fsync(file.fileno())
         pair.first_copy()
         before, places = path.stat(), blocks_of_mounted(path)
+        root = tree_blocks(pair.volume, path.stat().st_ino)
         run("e4defrag", str(path))
         after = path.stat()
         assert (before.st_mtime_ns, before.st_ctime_ns) == (after.st_mtime_ns, after.st_ctime_ns)
         assert places != blocks_of_mounted(path)
         assert not pair.back_up_frozen()
+        assert root == tree_blocks(pair.volume, path.stat().st_ino) != []
 
 
 def blocks_of_mounted(path: Path) -> list[str]:
@@ -238,7 +241,8 @@ def test_a_file_that_was_touched_is_all_that_is_looked_at(folder: Path) -> None:
         assert pair.copied < 300_000
 
 
-def test_the_second_pass_parses_again(folder: Path) -> None:
+@pytest.mark.parametrize("stale", ["rubbish", "an old leaf of no extents"])
+def test_the_second_pass_parses_again(folder: Path, stale: str) -> None:
     """Extents that move into a block of their own while we look are found by `reparse`."""
     with Pair(folder, 64 * MIB, [*NOW, "-b", "4096"]) as pair:
         path = pair.top / "file"
@@ -265,11 +269,13 @@ def test_the_second_pass_parses_again(folder: Path) -> None:
         view.write_bytes(after.read_bytes())
         with view.open("r+b") as stream:  # the inode is new, its leaf is not there yet
             stream.seek(leaf[0] * 4096)
-            stream.write(bytes(4096))
+            old = struct.pack("<4HI", 0xF30A, 0, 340, 0, 0)
+            stream.write((b"" if stale == "rubbish" else old).ljust(4096, b"\0"))
         with detector(view, pair.slot) as ext4:
             found = ext4.find(used, pair.fixed, lambda _: None)
-            with pytest.raises(UseCompare, match="make no sense"):
-                ext4.reparse(written, still=True)
+            if stale == "rubbish":
+                with pytest.raises(UseCompare, match="make no sense"):
+                    ext4.reparse(written, still=True)
             view.write_bytes(after.read_bytes())
             more = ext4.reparse(written, still=True)
             assert more

@@ -32,10 +32,12 @@ class Trees:
             with path.open("wb") as stream:
                 for n in range(self._random.randint(1, 7)):
                     os.pwrite(stream.fileno(), self._random.randbytes(700), n * _APART)
-        for _ in range(12):
+        for n in range(18):
             for path in self._turns:
-                with path.open("ab") as stream:
-                    stream.write(self._random.randbytes(4096))
+                with path.open("r+b" if n else "wb") as stream:
+                    # With holes that e4defrag leaves: the tree keeps its root.
+                    place = (n + n // 3 * 5) * 4096
+                    os.pwrite(stream.fileno(), self._random.randbytes(4096), place)
                     os.fsync(stream.fileno())
 
     def overwrite(self) -> None:
