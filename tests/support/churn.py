@@ -22,7 +22,7 @@ _FIFREEZE: Final = 0xC0045877
 _FITHAW: Final = 0xC0045878
 _MOST: Final = 300
 """Files that are kept in mind."""
-_FULL: Final = 0.15
+FULL: Final = 0.15
 """Of the file system is left free: a mapped hole that cannot be filled kills the process."""
 _LONG_MAP: Final = 8 << 20
 _APART: Final = 12_288
@@ -92,7 +92,7 @@ class Churn:
         for _ in range(steps):
             kind = self._random.choice(self._kinds)
             state = os.statvfs(self._top)
-            if state.f_bavail < _FULL * state.f_blocks or state.f_favail < 64:
+            if state.f_bavail < FULL * state.f_blocks or state.f_favail < 64:
                 kind = self._random.choice((self._unlink, self._remove_tree, self._truncate))
             try:
                 kind()

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from core.run import have, run
-from tests.support.churn import fallocate
+from tests.support.churn import FULL, fallocate
 
 _APART: Final = 12_288
 """Bytes from one piece of a file to the next: a multiple of every block size."""
@@ -57,6 +57,9 @@ class Trees:
             run("e4defrag", str(self._random.choice(self._turns)), ok=range(256))
 
     def _some(self) -> list[Path]:
+        state = os.statvfs(self._home)
+        if state.f_bavail < FULL * state.f_blocks:
+            return []
         return self._random.sample(self._files, self._random.randint(0, _FILES))
 
     def _add(self, path: Path) -> None:
