@@ -77,6 +77,7 @@ def matrix(session: nox.Session) -> None:
 @nox.session
 def soak(session: nox.Session) -> None:
     """Random faults for as long as it is given: hours."""
+    _pytest(session, "tests/device", "soak", *session.posargs, root=True)
     _pytest(session, "tests/power", "soak", *session.posargs, needs_deb=True)
 
 
