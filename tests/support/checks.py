@@ -72,7 +72,7 @@ def initrd_faults(story: Story) -> list[str]:
     assert names, f"no initrd in {folder} of {part.name}"
     wrong = []
     for name in names:
-        files = initrd.unpack(disk_image.ext4_file(image, part, f"{folder}/{name}"))
+        files = initrd.unpack(disk_image.ext4_file(image, part, f"{folder.rstrip('/')}/{name}"))
         assert "init" in files, f"{name} holds no init: {sorted(files)[:20]}"
         wrong += [
             f"{old} is in {path} of {name}"
