@@ -20,7 +20,9 @@ def push_rooms(guest: Guest) -> None:
         for room in ROOMS:
             tar.add(ROOT / room, room, filter=_source_only)
     guest.put("/run/dpsr-rooms.tar.gz", packed.getvalue())
-    guest.sh(f"mkdir -p {FOLDER}; tar -C {FOLDER} -xzf /run/dpsr-rooms.tar.gz; rm /run/dpsr-rooms.tar.gz")
+    guest.sh(
+        f"mkdir -p {FOLDER}; tar -C {FOLDER} -xzf /run/dpsr-rooms.tar.gz; rm /run/dpsr-rooms.tar.gz"
+    )
     command = ROOT / "packaging" / "dpsr"
     guest.put("/usr/sbin/dpsr", command.read_bytes(), mode=0o755)
 
