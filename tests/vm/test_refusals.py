@@ -89,7 +89,8 @@ CASES: Final = (
     ),
     Case(
         "no snapshots in this kernel", (FREE,), yes(FREE), 24, "This kernel has no",
-        before="echo install dm-snapshot /bin/false > /etc/modprobe.d/x.conf",
+        before="modprobe -qr dm-snapshot; echo install dm-snapshot /bin/false"
+        " > /etc/modprobe.d/x.conf",
         after="rm /etc/modprobe.d/x.conf",
     ),
     Case(
