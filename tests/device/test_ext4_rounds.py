@@ -37,9 +37,8 @@ def still_round(folder: Path, seed: int) -> None:
     size = rng.choice((48, 64, 96)) * MIB
     options = random_mkfs(rng)
     with Pair(folder, size, options, random_mount(rng, options)) as pair:
-        churn = grown(pair, seed, 60)
+        trees, churn = Trees(pair.top, seed), grown(pair, seed, 60)
         try:
-            trees = Trees(pair.top, seed)
             pair.first_copy()
             for _ in range(3):
                 if rng.random() < 0.3:
@@ -59,9 +58,8 @@ def moving_round(folder: Path, seed: int) -> None:
     rng = random.Random(seed)
     options = random_mkfs(rng)
     with Pair(folder, rng.choice((48, 64)) * MIB, options, random_mount(rng, options)) as pair:
-        churn = grown(pair, seed, 60)
+        trees, churn = Trees(pair.top, seed), grown(pair, seed, 60)
         try:
-            trees = Trees(pair.top, seed)
             pair.first_copy()
 
             def work() -> None:
