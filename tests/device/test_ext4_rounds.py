@@ -7,6 +7,7 @@ DPSR_ROUNDS says how many rounds, DPSR_SEED which is the first: a failure names 
 import os
 import random
 import shutil
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -112,6 +113,8 @@ def test_random_rounds(folder: Path) -> None:
 def test_thousands_of_rounds(folder: Path) -> None:
     for seed in range(SEED, SEED + max(ROUNDS, 2000)):
         one_round(folder, seed)
+        sys.stdout.write(f"round {seed} is right\n")  # pytest -s shows how far it is
+        sys.stdout.flush()
 
 
 def one_round(folder: Path, seed: int) -> None:
