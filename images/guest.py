@@ -172,9 +172,14 @@ class Guest:
         self._hang_up()
 
     def poweroff(self, timeout: float = 120) -> None:
-        """Shut the system down and wait until the machine is off."""
-        with contextlib.suppress(GuestError):  # the agent may be gone before it can answer
-            self.agent.call("guest-exec", path="systemctl", arg=["poweroff"])
+        """Shut the system down and wait until the machine is off. Raises GuestError, Late."""
+        try:
+            result = self.start("systemctl", "poweroff").wait(10, ok=None)
+        except (GuestError, ProgramTimeout):
+            pass  # the agent is ended with the rest, often before it can answer
+        else:
+            if result.status > 0:
+                raise GuestError(f"The guest cannot shut down: {result.err.strip()}")
         self.wait_off(timeout)
 
     def wait_off(self, timeout: float = 120) -> None:
