@@ -15,7 +15,7 @@ from images.recipe import Recipe
 from images.vm import DirectKernel, DiskSpec
 from tests.support.push import push_rooms
 
-pytestmark = pytest.mark.timeout(900)
+pytestmark = [pytest.mark.full, pytest.mark.timeout(900)]
 
 ROOT: Final = Path(__file__).parents[2]
 SCRIPT: Final = "/root/fixup_in_guest.py"
@@ -136,9 +136,11 @@ def test_again_only_what_is_wrong_is_written(story: tuple[Guest, dict[str, Any]]
         said = guest.sh(f"PYTHONPATH=/usr/lib/dpsr python3 /root/again.py {SERIAL}", 300)
         return [str(name) for name in json.loads(said)]
 
-    before = guest.sh(f"sha256sum {' '.join(seen['paths'].values())}", 300)
+    # Superblocks, descriptors and inode tables: whatever a mere mount would change.
+    digest = f"for p in {' '.join(seen['paths'].values())}; do head -c 32M $p | sha256sum; done"
+    before = guest.sh(digest, 300)
     assert again() == []
-    assert guest.sh(f"sha256sum {' '.join(seen['paths'].values())}", 300) == before
+    assert guest.sh(digest, 300) == before
     guest.sh(
         f"mount {root} /mnt; echo UUID={old} /x ext4 noauto 0 0 >> /mnt/etc/fstab; umount /mnt"
     )
