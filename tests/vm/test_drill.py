@@ -19,6 +19,8 @@ from images.vm import MIB
 from tests.support.push import ROOT
 from tests.support.scenario import system
 
+pytestmark = pytest.mark.full
+
 BIOS_13 = Recipe(13, "bios")
 BIOS_12 = Recipe(12, "bios")
 UEFI_12 = Recipe(12, "uefi")

@@ -22,6 +22,8 @@ from images.vm import Bus, DiskSpec, Firmware
 from tests.support import grubdisk
 from tests.support.grubdisk import GrubDisk
 
+pytestmark = pytest.mark.full
+
 SLOT: Final = "6f2c2b1e-5f0c-4f6a-9c1e-0d5b7a3e9f10"
 CLEAN: Final = State(
     state="clean", gen=12, taken="2025-11-22T03:00:05+00:00", txid="0" * 32, slot=SLOT

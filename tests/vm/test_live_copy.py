@@ -22,6 +22,8 @@ from tests.support import block, disk_image, load
 from tests.support.block import MIB
 from tests.support.push import push_rooms
 
+pytestmark = pytest.mark.full
+
 HOME = "/run/live"
 STOP = "/run/load.stop"
 DATA = 300 * MIB
