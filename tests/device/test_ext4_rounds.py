@@ -21,7 +21,7 @@ from tests.support.ext4_pair import Moving, Pair, detector, grown, random_mkfs, 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="mounts file systems")
 
 MIB = 1 << 20
-ROUNDS = int(os.environ.get("DPSR_ROUNDS", "12"))
+ROUNDS = int(os.environ.get("DPSR_ROUNDS", "24"))
 SEED = int(os.environ.get("DPSR_SEED", "1"))
 
 
@@ -102,7 +102,7 @@ def back_up_moving(pair: Pair, work: Callable[[], None], rng: random.Random) -> 
     pair.fix_up(images[-1])
 
 
-@pytest.mark.timeout(1200)
+@pytest.mark.timeout(3000)
 def test_random_rounds(folder: Path) -> None:
     for seed in range(SEED, SEED + ROUNDS):
         one_round(folder, seed)
