@@ -18,7 +18,7 @@ from images.recipe import Recipe
 from tests.support import disk_image, oracle_disk, scenario
 from tests.support.scenario import DPSR, Story
 
-pytestmark = pytest.mark.timeout(1800)
+pytestmark = [pytest.mark.full, pytest.mark.timeout(1800)]
 
 RECIPE: Final = Recipe(13, "uefi", "gpt", bus="scsi")
 PHASES: Final = (
