@@ -5,13 +5,20 @@ from builder.change.detector import Compare, Detector, Readable, UseCompare
 from builder.change.ext4.detector import Ext4
 
 
-def choose(fstype: str, volume: Readable, slot: Readable) -> tuple[Detector, str]:
-    """The quickest detector that understands the volume; where that is `compare`, why.
+def choose(
+    fstype: str, volume: Readable, slot: Readable, *, never_crashed: bool
+) -> tuple[Detector, str]:
+    """The quickest detector that may be trusted with a volume; where that is `compare`, why.
+
+    `never_crashed`: since the last backup the volume was in use without a break, or each break
+    began with an unmount. A crash keeps data and loses the time stamps of the last seconds.
 
     To be asked while the slot still is as the last backup left it. Raises ReadFailed.
     """
     if fstype != "ext4":
         return Compare(), f"{fstype} is compared block by block"
+    if not never_crashed:
+        return Compare(), "the system may have crashed since the last backup"
     try:
         return Ext4(volume, slot), ""
     except UseCompare as reason:
