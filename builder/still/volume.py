@@ -23,7 +23,8 @@ from core.model.live import Source
 from core.screen import Advance
 
 _CHEAP: Final = 0.05
-"""Seconds: a used map that takes less is read again while the volume is frozen."""
+_NEAR: Final = 0.5
+"""Seconds, of processor and in all: a used map that takes less is had again in the freeze."""
 _SUPERBLOCK: Final = BlockSet.of([(0, GRAIN)])
 
 
@@ -48,14 +49,15 @@ class Volume:
     """Its active swap files: nobody's data."""
     todo: BlockSet = EMPTY
     """What was to be copied at the last `survey`."""
-    _survey_seconds: float = 0.0
+    _map_is_cheap: bool = False
 
     def survey(self) -> None:
         """Find what is to be copied. The tracker's events must have been taken just before."""
         self.copied, self.dirty = self.copied.minus(self.dirty), EMPTY
-        begun = time.monotonic()
+        begun, worked = time.monotonic(), time.thread_time()
         self.used = self._used()
-        self._survey_seconds = time.monotonic() - begun
+        worked = time.thread_time() - worked
+        self._map_is_cheap = worked < _CHEAP and time.monotonic() - begun < _NEAR
         self.swap = swap_extents(self.source.mountpoint).aligned(GRAIN)
         self.todo = self.used.minus(self.swap).minus(self.identity).minus(self.copied)
 
@@ -73,7 +75,7 @@ class Volume:
         Nothing here takes long: the large sets are left alone, unless they are quickly had.
         """
         rest = self.todo.union(self.dirty)
-        if self._survey_seconds < _CHEAP:
+        if self._map_is_cheap:
             now = self._used()
             # What was allocated and not written yet (fallocate) made no event.
             rest = rest.union(now.minus(self.used)).intersect(now)
