@@ -16,6 +16,7 @@ from core.run import need, run
 from images import accel, cache, disks
 from images import recipe as recipes
 from images.guest import Guest
+from images.mirror import debian_mirror
 from images.recipe import Recipe
 from images.vm import DirectKernel, DiskSpec
 
@@ -25,7 +26,6 @@ UP: Final = "up"
 """Tag of the snapshot of the booted system."""
 
 _SCRIPTS: Final = Path(__file__).with_name("scripts")
-_MIRROR: Final = "http://deb.debian.org/debian"
 _LEFT_OUT: Final = (
     "/usr/share/man/*",
     "/usr/share/doc/*",
@@ -75,7 +75,7 @@ def base(recipe: Recipe, say: Say) -> Path:
     """The packages of the system, unpacked and configured, as a tar file (layer 1)."""
     packages = recipes.packages(recipe)
     suite = recipes.SUITES[recipe.release]
-    mirror = os.environ.get("DPSR_MIRROR", _MIRROR)
+    mirror = debian_mirror()
 
     def build(folder: Path) -> None:
         say(f"Fetching and unpacking Debian {recipe.release} (some minutes, once)")

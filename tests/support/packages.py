@@ -2,7 +2,6 @@
 """Debian packages for guests, which have no network: fetched here by apt, kept in the cache."""
 
 import functools
-import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,10 +9,9 @@ from typing import Final
 
 from core.run import run
 from images import cache
+from images.mirror import debian_mirror
 from images.recipe import SUITES, key
 
-_MIRROR: Final = "http://deb.debian.org/debian"
-_SECURITY: Final = "http://deb.debian.org/debian-security"
 _KEYS: Final = "/usr/share/keyrings/debian-archive-keyring.gpg"
 
 
@@ -26,8 +24,8 @@ class Archive:
         for name in ("lists/partial", "cache/archives/partial"):
             (self._folder / name).mkdir(parents=True, exist_ok=True)
         (self._folder / "status").touch()
-        mirror = os.environ.get("DPSR_MIRROR", _MIRROR)
-        lines = (f"{mirror} {self._suite}", f"{_SECURITY} {self._suite}-security")
+        mirror = debian_mirror()
+        lines = (f"{mirror} {self._suite}", f"{mirror}-security {self._suite}-security")
         text = "".join(f"deb [arch=amd64 signed-by={_KEYS}] {line} main\n" for line in lines)
         (self._folder / "sources.list").write_text(text)
         self._update()
