@@ -9,7 +9,6 @@ from builder import slots
 from builder.copying.direct import Reader
 from builder.fixup.fix import FixedSlot
 from builder.vault import fingerprint, manifests
-from core import points
 from core.errors import NotPrepared, StateUnreadable
 from core.model.copy import Plan, Slot
 from core.model.figures import RunFigures
@@ -18,7 +17,6 @@ from core.model.machine import Disk
 from core.model.manifest import Manifest, SlotState
 from core.model.state import State
 from core.namespace import mounted
-from core.signals import deferred
 from grub import install, menu, state
 
 
@@ -51,10 +49,10 @@ def refresh(disk: Disk, hostname: str) -> None:
         install.install_loader(disk.path, folder, menu.render(facts))
 
 
-def commit(
-    plan: Plan, instant: Instant, fixed: tuple[FixedSlot, ...], state_at: int, seconds: float
+def describe(
+    plan: Plan, instant: Instant, fixed: tuple[FixedSlot, ...], seconds: float
 ) -> Manifest:
-    """Write the manifest of generation 1, then the one sector that makes the copy valid."""
+    """Write the manifest of generation 1. It counts only once the state sector names it."""
     manifest = Manifest(
         name=plan.name,
         txid=secrets.token_hex(16),
@@ -80,7 +78,11 @@ def commit(
     with mounted(plan.slot_path(plan.vault.number), "vault") as vault:
         manifests.clear(vault)
         manifests.write(vault, manifest)
-    points.reach("manifest")
+    return manifest
+
+
+def commit(plan: Plan, manifest: Manifest, state_at: int) -> None:
+    """Write the one sector that makes the copy valid. Raises StateUnreadable."""
     valid = State(
         "clean",
         gen=1,
@@ -88,9 +90,7 @@ def commit(
         txid=manifest.txid,
         slot=plan.boot_slot.identity.uuid,
     )
-    with deferred():
-        state.write_state(plan.disk, state_at, valid)
-    return manifest
+    state.write_state(plan.disk, state_at, valid)
 
 
 def _slot_state(plan: Plan, slot: Slot) -> SlotState:

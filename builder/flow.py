@@ -11,6 +11,7 @@ import secrets
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -39,7 +40,7 @@ from core.model.machine import Machine
 from core.model.manifest import Manifest
 from core.namespace import RUNTIME, go_private
 from core.screen import Screen, duration
-from core.signals import Ended
+from core.signals import Ended, deferred
 from grub.clone import install_on_clone
 from grub.install import need_grub
 
@@ -49,6 +50,11 @@ FSTAB: Final = Path("/etc/fstab")
 NO_COPY_YET: Final = (
     "The DPSR disk holds no complete copy yet and says so when it is booted; the primary is as it "
     "was."
+)
+
+COMPLETE: Final = (
+    "The DPSR disk holds a complete copy that starts; this system may not have recorded it. Run "
+    "the same command again."
 )
 
 BEING_FIXED: Final = (
@@ -73,7 +79,8 @@ def prepare(disk_name: str, wish: Wish, screen: Screen, confirm: Confirm) -> Man
         need_grub()
         need_fixups()
         confirm(plan)
-        with locked(plan.disk), _saying(NO_COPY_YET):
+        holds = _Holds(NO_COPY_YET)
+        with locked(plan.disk), holds.told():
             if is_ours:
                 screen.step(
                     f"Going on: {plan.disk} is laid out already, only what differs is written"
@@ -99,11 +106,16 @@ def prepare(disk_name: str, wish: Wish, screen: Screen, confirm: Confirm) -> Man
             slots.write_fixups(plan, fixed)
             points.reach("written")
 
-            manifest = control.commit(plan, instant, fixed, state_at, time.monotonic() - begun)
+            manifest = control.describe(plan, instant, fixed, time.monotonic() - begun)
+            points.reach("manifest")
+            with deferred():
+                control.commit(plan, manifest, state_at)
+                holds.sentence = COMPLETE
             points.reach("committed")
-        remember.prepared(plan, manifest, state_at, written)
-        for warning in remember.tell_firmware(plan):
-            screen.warn(warning)
+        with holds.told():
+            remember.prepared(plan, manifest, state_at, written)
+            for warning in remember.tell_firmware(plan):
+                screen.warn(warning)
     screen.step(
         f"Done in {duration(time.monotonic() - begun)}: {plan.disk} is a bootable copy of this "
         f"system as it was at {manifest.taken}"
@@ -129,7 +141,7 @@ def fixup(disk_name: str, screen: Screen) -> None:
         else:
             clone = plan_clone(machine, disk, FSTAB.read_text("utf-8"))
         need_fixups()
-        with locked(disk.path), _saying(BEING_FIXED):
+        with locked(disk.path), _Holds(BEING_FIXED).told():
             if clone is None:
                 screen.step(f"Going through the copy on {disk.path} once more")
                 edited = fix_prepared(machine, disk, screen)
@@ -176,11 +188,17 @@ def _options(*, compare: bool) -> LiveOptions:
     )
 
 
-@contextmanager
-def _saying(what_the_disk_holds: str) -> Iterator[None]:
-    """Whatever goes wrong in the block tells the person what the DPSR disk holds."""
-    try:
-        yield
-    except (ToolError, Ended) as reason:
-        reason.disk_holds = reason.disk_holds or what_the_disk_holds
-        raise
+@dataclass(slots=True)
+class _Holds:
+    """What the disk holds now, in a sentence."""
+
+    sentence: str
+
+    @contextmanager
+    def told(self) -> Iterator[None]:
+        """Whatever goes wrong in the block tells the person what the disk holds by then."""
+        try:
+            yield
+        except (ToolError, Ended) as reason:
+            reason.disk_holds = reason.disk_holds or self.sentence
+            raise
