@@ -57,8 +57,8 @@ def parse_format(text: str) -> Format:
 def parse_pages(pages: Sequence[bytes], formats: Mapping[int, Format]) -> tuple[Events, bool]:
     """The events of some pages (each whole, as one `read` gave it), and whether some were lost.
 
-    Events without a length (flushes, commands to the drive) are left out; so are events that are
-    in none of `formats`, by number.
+    Events without a length or a place (flushes, commands to the drive: sector -1) are left out; so
+    are events that are in none of `formats`, by number.
     """
     found = [NONE]
     starts: list[int] = []
@@ -79,7 +79,7 @@ def parse_pages(pages: Sequence[bytes], formats: Mapping[int, Format]) -> tuple[
         sector |= words[at + form.sector + 1].astype(np.int64) << 32
         count = words[at + form.count].astype(np.int64)
         dev = words[at + form.dev].astype(np.int64)
-        found.append(np.column_stack((dev, sector, count))[count > 0])
+        found.append(np.column_stack((dev, sector, count))[(count > 0) & (sector >= 0)])
     return np.concatenate(found), lost
 
 

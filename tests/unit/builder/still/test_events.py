@@ -85,8 +85,10 @@ def test_events_of_every_length() -> None:
     assert not lost
 
 
-def test_what_has_no_length_and_other_events_are_left_out() -> None:
-    pages = [page(event((1 << 64) - 1 & (1 << 40), 0), event(5, 8, number=78), event(6, 8)), page()]
+def test_what_has_no_length_or_no_place_and_other_events_are_left_out() -> None:
+    nowhere = (1 << 64) - 1
+    items = (event(nowhere, 0), event(nowhere, 8), event(5, 8, number=78), event(6, 8))
+    pages = [page(*items), page()]
     found, _ = parse_pages(pages, {FORM.number: FORM})
     assert found.tolist() == [[8 << 20, 6, 8]]
 
