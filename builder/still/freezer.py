@@ -187,7 +187,8 @@ class _Watchdog:
         if _SYSTEMD.is_dir() and run.have("systemd-run"):
             around = (
                 "systemd-run", "--pipe", "--collect", "--quiet",
-                f"--unit=dpsr-watchdog-{os.getpid()}", "--description=Ends the freeze of dpsr",
+                f"--unit=dpsr-watchdog-{os.getpid()}-{time.monotonic_ns()}",  # the last may linger
+                "--description=Ends the freeze of dpsr",
             )  # fmt: skip
         program = Path(__file__).with_name("watchdog.py")
         with self._undo:
