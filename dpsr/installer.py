@@ -148,10 +148,8 @@ def _ask_for_serial(planned: "Plan") -> None:
     if not sys.stdin.isatty():
         raise NotConfirmed("Nobody is there to confirm the disk. Nothing was written.")
     what, wanted = ("serial number", planned.serial) if planned.serial else ("WWN", planned.wwn)
-    sys.stderr.write(
-        f"All data on {planned.disk} ({planned.model}) is going to be lost.\n"
-        f"To go on, type its {what}: "
-    )
+    disk = " ".join(filter(None, (planned.disk, planned.model and f"({planned.model})")))
+    sys.stderr.write(f"All data on {disk} is going to be lost.\nTo go on, type its {what}: ")
     sys.stderr.flush()
     typed = sys.stdin.readline().strip()
     if not typed:
