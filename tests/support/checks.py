@@ -36,7 +36,15 @@ def copy_faults(story: Story, seen: Facts) -> list[str]:
         *swap_file_faults(story, seen),
         *seen.names(story.old_names()),
         *resume_faults(seen),
+        *nvram_faults(story, seen),
     ]
+
+
+def nvram_faults(story: Story, seen: Facts) -> list[str]:
+    """Boot entries that name the primary although it is not there."""
+    if any(block["serial"] == PRIMARY for block in seen.blocks):
+        return []
+    return [f"{name} is in the NVRAM" for name in story.old_names() if name in seen.nvram]
 
 
 def swap_file_faults(story: Story, seen: Facts) -> list[str]:

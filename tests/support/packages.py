@@ -9,8 +9,10 @@ from typing import Final
 
 from core.run import run
 from images import cache
+from images.guest import Guest
 from images.mirror import debian_mirror
 from images.recipe import SUITES, key
+from images.vm import DiskSpec
 
 _KEYS: Final = "/usr/share/keyrings/debian-archive-keyring.gpg"
 
@@ -73,6 +75,21 @@ class Archive:
                 "download", *names, timeout=1200)  # fmt: skip
 
         return sorted(cache.built("debs", key(names, versions), download).glob("*.deb"))
+
+
+def install(guest: Guest, archive: Archive, *names: str) -> None:
+    """Install packages in a guest as a user does; it has no network."""
+    folder = archive.fetch(*names)[0].parent
+    image = guest.folder / "debs.img"
+    run("mke2fs", "-qF", "-t", "ext4", "-d", str(folder), str(image), "512m")
+    guest.plug(DiskSpec(image, "virtio", "DEBS"))
+    device = guest.wait_disk("DEBS")
+    guest.sh(
+        f"mkdir /run/debs; mount -o ro {device} /run/debs; "
+        "DEBIAN_FRONTEND=noninteractive dpkg -i /run/debs/*.deb; update-grub; umount /run/debs",
+        timeout=1200,
+    )
+    guest.unplug("DEBS")
 
 
 def _order(release: str) -> tuple[tuple[int, str], ...]:

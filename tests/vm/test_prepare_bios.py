@@ -11,19 +11,22 @@ from typing import Final
 
 import pytest
 
+from core.run import run
 from images import cache
 from images.guest import Guest
 from images.recipe import Recipe
-from images.vm import Firmware
+from images.vm import DiskSpec, Firmware
 from tests.support import checks, disk_image, facts, oracle_disk, scenario
 from tests.support.checks import none_of
-from tests.support.scenario import DPSR, Story
+from tests.support.packages import Archive, install
+from tests.support.scenario import DPSR, PRIMARY, Story
 
 pytestmark = pytest.mark.timeout(2400)
 
 RECIPE: Final = Recipe(
     13, "bios", "mbr", boot_partition=True, swap="file", bus="virtio", modules="dep"
 )
+GRUB: Final = ("grub-common", "grub2-common", "grub-efi-amd64-bin", "grub-pc-bin", "grub-pc")
 INTO_THE_COPY: Final = 6.0
 """Seconds of copying before the power fails."""
 
@@ -119,7 +122,25 @@ def test_alone_by_bios_in_the_bay_of_the_primary(story: Story) -> None:
         none_of(checks.copy_faults(story, facts.ask(guest)))
 
 
-def test_beside_the_primary_chosen_in_the_firmware(story: Story) -> None:
+def test_beside_the_primary_and_with_a_new_kernel_and_grub(story: Story) -> None:
+    """Chosen in the firmware, updated there, and started again in the bay of the primary."""
+    assert story.facts is not None
+    archive = Archive(RECIPE.release)
+    kernel = archive.newer_kernel(story.facts.kernel)
     both = [story.beside(), story.spec(bootindex=0)]
     with scenario.started(story, both, "bios") as guest:
         none_of(checks.copy_faults(story, facts.ask(guest)))
+        install(guest, archive, kernel, *GRUB)
+        none_of(facts.ask(guest).names(story.old_names()))
+        guest.poweroff()
+        # Exit status 1, hence an error, when a single byte differs.
+        run("qemu-img", "compare", str(guest.file_of(PRIMARY)), str(story.primary), timeout=300)
+
+        overlay = guest.file_of(DPSR)
+        guest.unplug(PRIMARY)
+        guest.disks = [DiskSpec(overlay, "virtio", DPSR, overlay=False)]
+        guest.power_on()
+        guest.wait_up(600)
+        seen = facts.ask(guest)
+        none_of(checks.copy_faults(story, seen))
+        assert f"linux-image-{seen.kernel}" == kernel

@@ -12,10 +12,9 @@ from core.run import run
 from images import cache
 from images.guest import Guest
 from images.recipe import Recipe
-from images.vm import DiskSpec
 from tests.support import checks, disk_image, facts, scenario
 from tests.support.checks import none_of
-from tests.support.packages import Archive
+from tests.support.packages import Archive, install
 from tests.support.scenario import DPSR, PRIMARY, Story
 
 pytestmark = pytest.mark.timeout(2400)
@@ -148,18 +147,3 @@ def flows_not_backwards(guest: Guest) -> None:
     status = json.loads(scenario.dpsr(guest, "status", "--json").out)
     assert status["running_from"] == "dpsr", status
     assert status["state"] == "clean", status
-
-
-def install(guest: Guest, archive: Archive, *names: str) -> None:
-    """Install packages in a guest as a user does; it has no network."""
-    folder = archive.fetch(*names)[0].parent
-    image = guest.folder / "debs.img"
-    run("mke2fs", "-qF", "-t", "ext4", "-d", str(folder), str(image), "512m")
-    guest.plug(DiskSpec(image, "virtio", "DEBS"))
-    device = guest.wait_disk("DEBS")
-    guest.sh(
-        f"mkdir /run/debs; mount -o ro {device} /run/debs; "
-        "DEBIAN_FRONTEND=noninteractive dpkg -i /run/debs/*.deb; update-grub; umount /run/debs",
-        timeout=1200,
-    )
-    guest.unplug("DEBS")
