@@ -52,6 +52,8 @@ class BackupSet:
     control_uuid: str
     vault_guid: str
     volume: tuple[VolumeSettings, ...] = ()
+    exclude: tuple[str, ...] = ()
+    """Mount points that were to be left out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +99,7 @@ _WHAT: Final = {
     "serial": "The disk is found by these three, and only that disk is ever written.",
     "model": "For people.",
     "state_offset": "Where it keeps its own records: written by `dpsr prepare`, not to be edited.",
+    "exclude": "Mount points that are left out; `dpsr prepare --again` goes by it.",
 }
 
 
@@ -152,6 +155,7 @@ def set_of(plan: "Plan", state_offset: int) -> BackupSet:
         control_guid=plan.control.identity.partuuid,
         control_uuid=plan.control.identity.uuid,
         vault_guid=plan.vault.identity.partuuid,
+        exclude=plan.exclude,
         volume=tuple(volumes),
     )
 
@@ -245,8 +249,10 @@ def _set(name: str, table: Any) -> BackupSet:
         raise Misfit(where, misfit.what, inner) from None
 
 
-def _toml(value: str | float) -> str:
+def _toml(value: str | float | tuple[str, ...]) -> str:
     """A TOML value."""
+    if isinstance(value, tuple):
+        return f"[{', '.join(map(_toml, value))}]"
     if isinstance(value, str):
         plain = "".join(
             char

@@ -91,6 +91,7 @@ def make_plan(
         before=disk.partitions,
         hostname=machine.hostname,
         kernel=machine.kernel,
+        exclude=choice.exclude,
     )
 
 

@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Which file systems are copied, which are left out, and what stands for swap. Pure."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 from typing import Final
 
 from builder.plan.fstab import Entry, device_of, identity_from_spec, identity_of, normal
 from builder.plan.guards import NEEDED, check_volume
+from builder.plan.shape import Shape
 from builder.plan.wish import Wish
 from core.errors import NoSuchVolume, PrimaryNotSupported
 from core.model.copy import Identity, SwapFile, Volume
@@ -34,6 +35,8 @@ class Choice:
     swap_files: tuple[SwapFile, ...]
     left_out: tuple[Identity, ...]
     warnings: tuple[str, ...]
+    exclude: tuple[str, ...] = ()
+    """Mount points that were asked to be left out."""
 
 
 def choose(machine: Machine, primary: Disk, wish: Wish, fstab: tuple[Entry, ...]) -> Choice:
@@ -43,23 +46,69 @@ def choose(machine: Machine, primary: Disk, wish: Wish, fstab: tuple[Entry, ...]
     the primary. Raises NoSuchVolume, CannotCopyFileSystem, PrimaryNotSupported.
     """
     mounted = _mounted(machine, fstab)
-    in_fstab = {entry.mountpoint for entry in fstab if entry.mountpoint}
-    chosen = {
-        place: mount
-        for place, mount in mounted.items()
-        if place in NEEDED or (place in in_fstab and _lies_on(machine, mount.source, primary))
-    }
+    chosen = _by_default(machine, primary, mounted, fstab)
     for wanted in map(normal, wish.volumes):
         chosen[wanted] = _added(machine, mounted, wanted)
     for unwanted in map(normal, wish.exclude):
         _refuse_exclusion(unwanted, chosen)
     excluded = set(map(normal, wish.exclude))
-    kept = [chosen[place] for place in sorted(chosen) if place not in excluded]
-    for mount in kept:
+    kept = {place: mount for place, mount in chosen.items() if place not in excluded}
+    choice = _choice(machine, primary, mounted, kept, excluded, fstab)
+    unasked = _not_in_fstab(machine, primary, mounted, chosen)
+    return replace(choice, warnings=(*choice.warnings, *unasked))
+
+
+def choose_again(
+    machine: Machine,
+    primary: Disk,
+    known: Collection[str],
+    exclude: Collection[str],
+    fstab: tuple[Entry, ...],
+) -> tuple[Choice, Shape]:
+    """The set whose mount points are `known`, as it is today, and what came and went since.
+
+    `exclude`: mount points that were to be left out. Raises PrimaryNotSupported when one of the
+    set is in /etc/fstab and not mounted, CannotCopyFileSystem.
+    """
+    mounted = _mounted(machine, fstab)
+    today = _by_default(machine, primary, mounted, fstab)
+    in_fstab = {entry.mountpoint for entry in fstab}
+    away = [place for place in known if place not in mounted]
+    if missing := [place for place in away if place in in_fstab]:
+        raise PrimaryNotSupported(
+            f"{missing[0]} is in /etc/fstab but not mounted. Nothing was written.",
+            f"Mount it (`mount {missing[0]}`), then try again.",
+        )
+    kept = {place: mounted[place] for place in known if place in mounted}
+    choice = _choice(machine, primary, mounted, kept, set(exclude), fstab)
+    new = tuple(place for place in sorted(today) if place not in {*known, *exclude})
+    return replace(choice, warnings=()), Shape(new=new, gone=tuple(sorted(away)))
+
+
+def _by_default(
+    machine: Machine, primary: Disk, mounted: dict[str, Mount], fstab: tuple[Entry, ...]
+) -> dict[str, Mount]:
+    """What the system needs to start, and what fstab has of the primary."""
+    in_fstab = {entry.mountpoint for entry in fstab if entry.mountpoint}
+    return {
+        place: mount
+        for place, mount in mounted.items()
+        if place in NEEDED or (place in in_fstab and _lies_on(machine, mount.source, primary))
+    }
+
+
+def _choice(
+    machine: Machine,
+    primary: Disk,
+    mounted: dict[str, Mount],
+    kept: dict[str, Mount],
+    excluded: set[str],
+    fstab: tuple[Entry, ...],
+) -> Choice:
+    for _, mount in sorted(kept.items()):
         check_volume(machine, mount)
     _refuse_unmounted(fstab, mounted)
-
-    volumes = tuple(_volume(machine, mount, fstab) for mount in kept)
+    volumes = tuple(_volume(machine, mount, fstab) for _, mount in sorted(kept.items()))
     swaps, swap_warnings = _swaps(machine, primary, fstab)
     taken = {path for volume in volumes for path in volume.identity.paths}
     taken.update(path for swap in swaps for path in swap.identity.paths)
@@ -69,7 +118,8 @@ def choose(machine: Machine, primary: Disk, wish: Wish, fstab: tuple[Entry, ...]
         swaps=tuple(swaps),
         swap_files=tuple(_swap_files(machine, volumes)),
         left_out=tuple(left_out),
-        warnings=(*swap_warnings, *warnings, *_not_in_fstab(machine, primary, mounted, chosen)),
+        warnings=(*swap_warnings, *warnings),
+        exclude=tuple(sorted(excluded)),
     )
 
 

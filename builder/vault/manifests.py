@@ -16,6 +16,7 @@ from core.model.manifest import VERSION, Manifest
 from core.model.plain import Misfit, from_plain, to_plain
 
 FORMAT: Final = "dpsr-manifest"
+_READABLE: Final = range(1, VERSION + 1)
 
 
 def digest(data: bytes) -> str:
@@ -40,7 +41,7 @@ def decode(data: bytes, where: str) -> Manifest:
     """Read the bytes of a manifest file. Raises UnknownFormat; `where` is for its sentence."""
     try:
         document = json.loads(data)
-        if document["format"] != FORMAT or document["version"] != VERSION:
+        if document["format"] != FORMAT or document["version"] not in _READABLE:
             raise UnknownFormat(f"{where} has a format that this version of dpsr does not know.")
         return from_plain(Manifest, document["manifest"])
     except (Misfit, ValueError, KeyError, TypeError) as reason:

@@ -108,6 +108,20 @@ class CopyDiffers(StepFailed):
     hint = "The disk or its cable does not keep what is written to it; replace it."
 
 
+class VaultFull(StepFailed):
+    """The vault of the DPSR disk has no room for what this update is about to overwrite."""
+
+    exit_code = 64
+    hint = "Make a DPSR disk with a larger vault, or give up its protection once: `dpsr prepare`."
+
+
+class UndoLogDamaged(StepFailed):
+    """An undo log in the vault is damaged or missing."""
+
+    exit_code = 65
+    hint = "Make a new copy with `dpsr prepare`; look at `smartctl -a` of the disk first."
+
+
 class NoCopy(ToolError):
     """There is no complete copy."""
 

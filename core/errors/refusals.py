@@ -275,3 +275,41 @@ class NoSerial(Refused):
             f"{disk} has neither a serial number nor a WWN: after the next start nothing would "
             "tell it from other disks. Nothing was written."
         )
+
+
+class ChainClosed(Refused):
+    """The chain of undo logs does not lead there any more, as after a boot of the copy."""
+
+    exit_code = 40
+    hint = "The newest generation is all that there is; `dpsr update` makes the next."
+
+
+class NoSuchGeneration(Refused):
+    """The DPSR disk has no such generation."""
+
+    exit_code = 41
+    hint = "`dpsr history` lists the generations that can be gone back to."
+
+
+class ShapeChanged(Refused):
+    """A file system of the primary is new, another one, or does not fit its slot any more."""
+
+    exit_code = 42
+    hint = "Take up the change with `dpsr prepare --again`: it lays the DPSR disk out anew."
+
+
+class ChangeTooLarge(Refused):
+    """More would change than max_change allows: so look ransomware, and a mass deletion."""
+
+    exit_code = 43
+    hint = "Look at the system first. If the change is meant, run it again with --accept-change."
+
+
+class WorkOnCopy(Refused):
+    """The copy was booted since the last backup: what was done there would be lost."""
+
+    exit_code = 44
+    hint = (
+        "Fetch what you need from the copy first. To give the rest up, run the command again with "
+        "--discard-work-on-copy."
+    )

@@ -131,6 +131,8 @@ class Plan:
     hostname: str = ""
     """Of the primary, as `kernel`, the release of its running kernel."""
     kernel: str = ""
+    exclude: tuple[str, ...] = ()
+    """Mount points that were asked to be left out."""
 
     def slot_of(self, volume: Volume) -> Slot:
         """The slot of one of `volumes`."""

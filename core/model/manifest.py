@@ -7,8 +7,9 @@ from typing import Final
 from core.model.copy import Fixups, Pair
 from core.model.figures import RunFigures
 
-VERSION: Final = 1
-"""Format of the manifest; see docs/on-disk-format.md."""
+VERSION: Final = 2
+"""Format of the manifest; see docs/on-disk-format.md. Version 1 is version 2 without what has a
+default here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +26,8 @@ class SlotState:
     """xxh3-128 of the superblock's file system block, in hex; empty where there is none."""
     journal: str
     """xxh3-128 of the journal's superblock, in hex; empty where there is none."""
+    taken: str = ""
+    """Its point in time where that is not the manifest's: it was left out of the last backups."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 """Manifests are read back as written; strangers are refused; version 1 stays readable."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from core.model.copy import Fixups, Identity, Pair
 from core.model.figures import RunFigures
 from core.model.manifest import Manifest, SlotState
 
-SAMPLE = Path(__file__).parents[2] / "data" / "formats" / "manifest-v1.json"
+FORMATS = Path(__file__).parents[2] / "data" / "formats"
 
 MANIFEST = Manifest(
     name="system",
@@ -43,12 +44,17 @@ def test_a_manifest_is_read_back_as_written(tmp_path: Path) -> None:
     assert manifests.read(tmp_path, MANIFEST.txid) == MANIFEST
 
 
-def test_version_1_stays_readable() -> None:
-    assert manifests.decode(SAMPLE.read_bytes(), SAMPLE.name) == MANIFEST
+def test_every_version_stays_readable() -> None:
+    first, second = (FORMATS / f"manifest-v{version}.json" for version in (1, 2))
+    assert manifests.decode(first.read_bytes(), first.name) == MANIFEST
+    kept_back = replace(MANIFEST.slots[0], taken="2026-11-21T18:00:00+00:00")
+    wanted = replace(MANIFEST, slots=(kept_back,))
+    assert manifests.decode(second.read_bytes(), second.name) == wanted
+    assert manifests.encode(wanted) == second.read_bytes()
 
 
 @pytest.mark.parametrize(
-    "change", [{"version": 2}, {"format": "other"}, {"manifest": {}}, {"manifest": {"name": 1}}]
+    "change", [{"version": 3}, {"format": "other"}, {"manifest": {}}, {"manifest": {"name": 1}}]
 )
 def test_strangers_are_refused(change: dict[str, object]) -> None:
     document = json.loads(manifests.encode(MANIFEST)) | change

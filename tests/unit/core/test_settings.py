@@ -31,6 +31,7 @@ VOLUMES = st.builds(VolumeSettings, TEXT, TEXT, TEXT, TEXT, st.integers(0, 99), 
 SETS = st.builds(
     BackupSet, st.just("system"), TEXT, TEXT, TEXT, TEXT, st.integers(0, 1 << 60),
     st.integers(0, 1 << 60), TEXT, TEXT, TEXT, st.tuples(VOLUMES, VOLUMES),
+    st.tuples(TEXT, TEXT),
 )  # fmt: skip
 
 SAMPLE = Settings(
