@@ -4,6 +4,7 @@
 import secrets
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -17,7 +18,7 @@ from images.console import tail
 from images.guest import Guest
 from images.signs import Ending, Listener, Report, Verdict, read_report
 from images.vm import Bus, DiskSpec, Firmware
-from images.wire import GuestError
+from images.wire import Gone, GuestError
 
 TIMEOUT_SECONDS: Final = 600.0
 _MAX_RESETS: Final = 3
@@ -136,7 +137,10 @@ def _notes(error: BaseException) -> str:
 def _screenshot(guest: Guest, path: Path | None) -> Path | None:
     if path is None or not guest.is_on:
         return None
-    return guest.screendump(path)
+    try:
+        return guest.screendump(path)
+    except Gone:
+        return None  # it switched itself off at this moment
 
 
 class _Watch:
@@ -191,7 +195,8 @@ class _Watch:
         return self.report.ending if self.report else None
 
     def _resets(self) -> int:
-        self._guest.monitor.poll()
+        with suppress(Gone):  # it has just ended: what its console says comes next, then its end
+            self._guest.monitor.poll()
         return sum(event["event"] == "RESET" for event in self._guest.monitor.events)
 
     def _last_stage(self) -> str:
