@@ -1,0 +1,179 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Writers that save what they are about to overwrite, so that an update can be taken back.
+
+Writes to all slots are gathered into batches. Per batch: the old content of what has not been
+saved yet goes into the undo log, the log is synced, then the slots are overwritten. The first
+batch for a slot destroys its identity blocks before anything else, so that a slot that is half
+written can neither be mounted nor be taken for another.
+"""
+
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack, closing
+from typing import Final, Self
+
+from builder.copying.direct import Reader, SlotWriter, Writer, buffer
+from builder.copying.saved import Saved
+from builder.vault.undoformat import LONGEST, LogSlot
+from builder.vault.undolog import LogFile
+from core import points
+from core.model.blockset import EMPTY, BlockSet
+
+ROOM: Final = 8 << 20
+"""Bytes of writes that are gathered, for all slots together."""
+_PAGE: Final = 4096
+
+
+class _Slot:
+    """One slot: its device for reading and writing, and what of it is saved."""
+
+    def __init__(self, known: LogSlot, path: str, identity: BlockSet, stack: ExitStack) -> None:
+        self.reader = stack.enter_context(closing(Reader(path)))
+        self.device = stack.enter_context(closing(SlotWriter(path)))
+        self.name = known.name
+        self.identity = identity
+        self.saved = Saved(known.size)
+        self.destroyed = False
+        self.bare = EMPTY
+        """Identity blocks that were destroyed and not written since."""
+
+
+class Undo:
+    """The writers of one transaction, `writers`, by name of the slot. A context manager.
+
+    `slots` pairs each slot, in the order of the log's header, with its device. `identity` are the
+    superblocks and their backups, `[start, end)` in bytes, whole sectors; they should be written
+    last, after a `flush`. The writers raise ReadFailed, WriteFailed, NoRoom; then nothing was
+    overwritten that is not in the log.
+    """
+
+    def __init__(
+        self,
+        log: LogFile,
+        slots: Sequence[tuple[LogSlot, str]],
+        identity: Mapping[str, BlockSet],
+        room: int = ROOM,
+    ) -> None:
+        self._log = log
+        self._stack = ExitStack()
+        with self._stack:
+            self._slots = [
+                _Slot(known, path, identity.get(known.name, EMPTY), self._stack)
+                for known, path in slots
+            ]
+            self._stack = self._stack.pop_all()
+        self._gathered = buffer(room)
+        self._old = buffer(LONGEST)
+        self._used = 0
+        self._batch: list[tuple[int, int, int, int]] = []
+        """Slot, offset, place in `_gathered`, length; in the order of the writes."""
+        self.saved_bytes = 0
+        """How much of the slots is in the log."""
+        self.writers: dict[str, Writer] = {
+            known.name: _SlotWriter(self, index) for index, (known, _path) in enumerate(slots)
+        }
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    @property
+    def bare(self) -> tuple[str, ...]:
+        """Slots whose identity blocks were destroyed and not all written since."""
+        return tuple(slot.name for slot in self._slots if slot.bare)
+
+    def gather(self, slot: int, offset: int, view: memoryview) -> None:
+        """Take a write; it reaches the slot with its batch."""
+        while view:
+            if self._used == len(self._gathered):
+                self._spill()
+            piece = view[: len(self._gathered) - self._used]
+            self._gathered[self._used : self._used + len(piece)] = piece
+            self._note(slot, offset, len(piece))
+            offset += len(piece)
+            view = view[len(piece) :]
+
+    def flush(self, slot: int) -> None:
+        """Return when all that was gathered is on the slots, and on `slot` to stay."""
+        self._spill()
+        self._slots[slot].device.flush()
+
+    def _note(self, slot: int, offset: int, length: int) -> None:
+        if self._batch:
+            # Small neighbours become one write.
+            last, begin, place, size = self._batch[-1]
+            if (last, begin + size, place + size) == (slot, offset, self._used):
+                self._batch[-1] = (last, begin, place, size + length)
+                self._used += length + -length % _PAGE
+                return
+        self._batch.append((slot, offset, self._used, length))
+        self._used += length + -length % _PAGE
+
+    def _spill(self) -> None:
+        batch = {
+            index: BlockSet.of(
+                (offset, offset + length)
+                for slot, offset, _place, length in self._batch
+                if slot == index
+            )
+            for index in {slot for slot, *_ in self._batch}
+        }
+        for index in batch:
+            self._destroy(index)
+        self._save(batch)
+        for slot, offset, place, length in self._batch:
+            self._slots[slot].device.write(offset, self._gathered[place : place + length])
+        for index, ranges in batch.items():
+            self._slots[index].bare = self._slots[index].bare.minus(ranges)
+        self._batch.clear()
+        self._used = 0
+        points.reach("overwritten")
+
+    def _destroy(self, index: int) -> None:
+        """Overwrite a slot's identity blocks by zeros, once, and wait until that is on the disk."""
+        slot = self._slots[index]
+        if slot.destroyed:
+            return
+        self._save({index: slot.identity})
+        self._old[:] = bytes(len(self._old))
+        for start, end in slot.identity.pieces(len(self._old)):
+            slot.device.write(start, self._old[: end - start])
+        slot.device.flush()
+        slot.destroyed = True
+        slot.bare = slot.identity
+        points.reach("destroyed")
+
+    def _save(self, wanted: Mapping[int, BlockSet]) -> None:
+        """Put the old content of what is not saved yet into the log, and sync that."""
+        fresh = {index: self._slots[index].saved.fresh(ranges) for index, ranges in wanted.items()}
+        for index, ranges in fresh.items():
+            identity = self._slots[index].identity
+            self._append(index, ranges.minus(identity), identity=False)
+            self._append(index, ranges.intersect(identity), identity=True)
+        if any(fresh.values()):
+            self._log.sync()
+            points.reach("undo-synced")
+        for index, ranges in fresh.items():
+            self._slots[index].saved.add(ranges)
+            self.saved_bytes += ranges.total
+
+    def _append(self, index: int, ranges: BlockSet, *, identity: bool) -> None:
+        for start, end in ranges.pieces(LONGEST):
+            view = self._old[: end - start]
+            self._slots[index].reader.read_into(start, view)
+            self._log.append(index, start, view, identity=identity)
+
+
+class _SlotWriter:
+    """The `Writer` of one slot."""
+
+    def __init__(self, undo: Undo, slot: int) -> None:
+        self._undo = undo
+        self._slot = slot
+
+    def write(self, offset: int, view: memoryview) -> None:
+        self._undo.gather(self._slot, offset, view)
+
+    def flush(self) -> None:
+        self._undo.flush(self._slot)

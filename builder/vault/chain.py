@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The chain of generations in the vault: what leads back from the newest, and what is left over.
+
+Each manifest names its parent by hash and the undo log that leads there. What no link names
+belongs to a run that did not end, or to a chain that was closed.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from builder.vault import manifests, undolog
+from builder.vault.undoread import UndoLog
+from core.errors import UnknownFormat
+from core.files import sync_folder
+from core.model.manifest import Manifest
+from core.model.state import State
+
+_OURS: Final = ("manifest-*", ".manifest-*", "undo-*")
+
+
+def digest_of(vault: Path, txid: str) -> str:
+    """What a child names this manifest by. Raises FileNotFoundError."""
+    return manifests.digest((vault / manifests.file_name(txid)).read_bytes())
+
+
+def generations(vault: Path, state: State) -> tuple[Manifest, ...]:
+    """The chain, newest first, as far back as the undo logs lead; empty when there is no manifest.
+
+    While the disk says `updating`: the chain as it was before. Raises UnknownFormat (the newest
+    cannot be read), UndoLogDamaged (the log of the interrupted update cannot).
+    """
+    txid = state.txid
+    if state.state == "updating":
+        with UndoLog(vault / undolog.file_name(txid)) as log:
+            txid = log.header.before.txid
+    if not txid or not (vault / manifests.file_name(txid)).exists():
+        return ()
+    chain = [manifests.read(vault, txid)]
+    by_digest = _by_digest(vault)
+    while (parent := by_digest.get(chain[-1].parent)) and _leads(vault, chain[-1], parent):
+        chain.append(parent)
+    return tuple(chain)
+
+
+def sweep(vault: Path, state: State) -> None:
+    """Delete what the chain does not name; files that are none of ours stay.
+
+    Only in state `clean`: else what is to be kept is not known. Raises UnknownFormat (then
+    nothing was deleted), OSError.
+    """
+    if state.state != "clean":
+        raise ValueError(f"the vault is not swept while the disk says {state.state}")
+    chain = generations(vault, state)
+    kept = {manifests.file_name(each.txid) for each in chain}
+    kept |= {each.undo_log for each in chain[:-1]}
+    _delete(vault, [path for path in _ours(vault) if path.name not in kept])
+
+
+def drop_oldest(vault: Path, state: State) -> bool:
+    """Give up the oldest generation for its room; False when the newest is all that is left."""
+    chain = generations(vault, state)
+    if len(chain) < 2:
+        return False
+    names = (chain[-2].undo_log, manifests.file_name(chain[-1].txid))
+    _delete(vault, [vault / name for name in names])
+    return True
+
+
+def droppable(vault: Path, state: State) -> int:
+    """Bytes of the logs that `drop_oldest` could give up."""
+    chain = generations(vault, state)
+    return sum((vault / each.undo_log).stat().st_size for each in chain[:-1])
+
+
+def _leads(vault: Path, child: Manifest, parent: Manifest) -> bool:
+    return (
+        bool(child.undo_log)
+        and Path(child.undo_log).name == child.undo_log
+        and parent.generation < child.generation
+        and (vault / child.undo_log).is_file()
+    )
+
+
+def _by_digest(vault: Path) -> dict[str, Manifest]:
+    found = {}
+    for path in vault.glob("manifest-*.json"):
+        data = path.read_bytes()
+        try:
+            found[manifests.digest(data)] = manifests.decode(data, str(path))
+        except UnknownFormat:
+            continue  # the chain ends before it
+    return found
+
+
+def _ours(vault: Path) -> Iterator[Path]:
+    for pattern in _OURS:
+        yield from sorted(vault.glob(pattern))
+
+
+def _delete(vault: Path, paths: list[Path]) -> None:
+    for path in paths:
+        path.unlink(missing_ok=True)
+    if paths:
+        sync_folder(vault)  # their room is free from now on

@@ -1,0 +1,141 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Writes what undo logs saved back to the slots; again does no harm.
+
+A slot that is half restored must not look like a file system, whatever instant the power fails
+at. So identity blocks are destroyed first, and come back last, after all else is on the disk.
+Where several logs hold a block, the oldest content wins: logs are replayed newest first.
+"""
+
+import os
+from bisect import bisect_right
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, closing
+from typing import Final
+
+from builder.copying.direct import SlotWriter, buffer
+from builder.vault.undoformat import LONGEST, LogSlot
+from builder.vault.undoread import Found, UndoLog
+from core import points
+from core.errors import UndoLogDamaged
+from core.screen import Screen
+
+SlotPath = Callable[[int], str]
+"""The device of a partition of the DPSR disk, by its number."""
+
+Range = tuple[int, int]
+_ZEROS: Final = bytes(64 << 10)
+
+
+class Spans:
+    """Byte ranges of one slot, merged; few."""
+
+    def __init__(self, ranges: Sequence[Range]) -> None:
+        self.ranges: list[Range] = []
+        for start, end in sorted(ranges):
+            if self.ranges and start <= self.ranges[-1][1]:
+                self.ranges[-1] = (self.ranges[-1][0], max(self.ranges[-1][1], end))
+            else:
+                self.ranges.append((start, end))
+        self._starts = [start for start, _end in self.ranges]
+
+    def cut(self, start: int, end: int) -> Iterator[tuple[int, int, bool]]:
+        """`[start, end)` in pieces, each with whether it lies in one of the ranges."""
+        at = max(bisect_right(self._starts, start) - 1, 0)
+        for begin, stop in self.ranges[at:]:
+            if begin >= end:
+                break
+            if stop <= start:
+                continue
+            if start < begin:
+                yield start, begin, False
+                start = begin
+            yield start, min(stop, end), True
+            start = min(stop, end)
+        if start < end:
+            yield start, end, False
+
+
+def replay(logs: Sequence[UndoLog], slot_path: SlotPath, screen: Screen, *, sealed: bool) -> None:
+    """Take the slots back to where the last of `logs`, newest first, began; all is flushed.
+
+    With `sealed`, each log must be complete. Everything is checked before anything is written.
+    Raises UndoLogDamaged, WriteFailed.
+    """
+    total = 0
+    spans: dict[int, list[Range]] = {}
+    for log in logs:
+        for found in log.records(need_seal=sealed):
+            total += found.record.length
+            marked = spans.setdefault(_number(log, found), [])
+            if found.identity:
+                marked.append((found.record.offset, found.record.offset + found.record.length))
+    if not spans:
+        return
+    identity = {number: Spans(ranges) for number, ranges in spans.items()}
+    with ExitStack() as stack, screen.progress("going back", total) as advance:
+        known = {slot.number: slot for log in logs for slot in log.header.slots}
+        writers = {
+            number: stack.enter_context(closing(_open(known[number], slot_path(number))))
+            for number in spans
+        }
+        room = buffer(LONGEST)
+        _destroy(writers, identity, room)
+        points.reach("replay-destroyed")
+        late: list[tuple[UndoLog, Found]] = []
+        for log in logs:
+            for found in log.records(need_seal=sealed):
+                number = _number(log, found)
+                if _put(log, found, writers[number], identity[number], room, late=False):
+                    late.append((log, found))
+                advance(found.record.length)
+        _flush(writers)
+        points.reach("replay-content")
+        for log, found in late:
+            number = _number(log, found)
+            _put(log, found, writers[number], identity[number], room, late=True)
+        _flush(writers)
+    points.reach("replayed")
+
+
+def _number(log: UndoLog, found: Found) -> int:
+    return log.header.slots[found.record.slot].number
+
+
+def _open(slot: LogSlot, path: str) -> SlotWriter:
+    writer = SlotWriter(path)
+    with open(path, "rb") as stream:
+        if stream.seek(0, os.SEEK_END) < slot.size:
+            writer.close()
+            raise UndoLogDamaged(
+                f"{path} is smaller than the slot {slot.name} that the undo log speaks of."
+            )
+    return writer
+
+
+def _put(
+    log: UndoLog, found: Found, writer: SlotWriter, identity: Spans, room: memoryview, *, late: bool
+) -> bool:
+    """Write the parts of a record that are identity (`late`) or are not; True: there are others."""
+    start = found.record.offset
+    pieces = list(identity.cut(start, start + found.record.length))
+    mine = [(first - start, last - start) for first, last, inside in pieces if inside == late]
+    if mine:
+        content = log.content(found)
+        room[: len(content)] = content  # O_DIRECT wants memory on a page boundary
+        for first, last in mine:
+            writer.write(start + first, room[first:last])
+    return len(mine) < len(pieces)
+
+
+def _destroy(writers: dict[int, SlotWriter], identity: dict[int, Spans], room: memoryview) -> None:
+    room[: len(_ZEROS)] = _ZEROS
+    for number, writer in writers.items():
+        for start, end in identity[number].ranges:
+            for at in range(start, end, len(_ZEROS)):
+                writer.write(at, room[: min(len(_ZEROS), end - at)])
+    _flush(writers)
+
+
+def _flush(writers: dict[int, SlotWriter]) -> None:
+    for writer in writers.values():
+        writer.flush()

@@ -1,0 +1,181 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The undo log that is being written while an update runs; `undoread` reads it.
+
+What is appended counts once `sync` has returned; only then may the slots be overwritten.
+"""
+
+import errno
+import os
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Final, NoReturn, TypeVar
+
+from builder.vault.undoformat import (
+    IDENTITY,
+    LONGEST,
+    RAW,
+    SEAL,
+    Header,
+    Record,
+    encode_header,
+    encode_record,
+    seed_of,
+)
+from core.errors import WriteFailed
+from core.files import sync_folder
+
+STEP: Final = 16 << 20
+"""Room is reserved in steps of this many bytes."""
+_GATHER: Final = 1 << 20
+"""Records are handed to the kernel in lots of about this many bytes."""
+_LEVEL: Final = 1
+"""Of zstd: as quick as the disk, and what is not logged need not be written to the same disk."""
+
+
+Result = TypeVar("Result")
+
+
+class NoRoom(Exception):
+    """The vault is full, and nothing is left to drop. `str()` is the file's path."""
+
+
+def file_name(txid: str) -> str:
+    """Name of a transaction's undo log in the vault, from its beginning to its end."""
+    return f"undo-{txid}.part"
+
+
+class LogFile:
+    """An undo log that is being written. Raises WriteFailed, NoRoom.
+
+    `more_room` is called when the file system is full: it makes room and says True, or False.
+    After a failure nothing more is taken: the kernel may have dropped what it could not write.
+    """
+
+    def __init__(self, path: Path, header: Header, more_room: Callable[[], bool]) -> None:
+        import zstandard
+
+        self._path = path
+        self._seed = seed_of(header.txid)
+        self._more_room = more_room
+        self._compress = zstandard.ZstdCompressor(
+            level=_LEVEL, write_checksum=False, write_content_size=True
+        ).compress
+        self._parts: list[bytes] = []
+        self._gathered = 0
+        self._end = 0
+        self._reserved = 0
+        self._records = 0
+        self._synced_records = 0
+        self._broken = False
+        self.synced = 0
+        """How long the part of the file is that outlasts a power cut, in bytes."""
+        self._file = self._create()
+        try:
+            self._put(encode_header(header))
+            self.sync()
+            self._try(lambda: sync_folder(path.parent))
+        except BaseException:
+            os.close(self._file)
+            path.unlink(missing_ok=True)
+            raise
+
+    @property
+    def size(self) -> int:
+        """Bytes that the log has so far."""
+        return self._end + self._gathered
+
+    def append(self, slot: int, offset: int, content: memoryview, *, identity: bool) -> None:
+        """Save what the slot holds at `offset`; `content` belongs to the caller again."""
+        for at in range(0, len(content), LONGEST):
+            piece = content[at : at + LONGEST]
+            data = self._compress(piece)
+            flags = IDENTITY if identity else 0
+            if len(data) > len(piece) - len(piece) // 8:
+                data, flags = bytes(piece), flags | RAW
+            self._record(slot, flags, len(piece), offset + at, data)
+
+    def sync(self) -> None:
+        """Return when all records would outlast a power cut."""
+        self._drain()
+        self._try(lambda: os.fdatasync(self._file))
+        self.synced = self._end
+        self._synced_records = self._records
+
+    def seal(self) -> None:
+        """Say that the log is complete, give back the room it does not need."""
+        self._record(0, SEAL, 0, 0, b"")
+        self.sync()
+        self._try(lambda: os.ftruncate(self._file, self._end))
+        self._try(lambda: os.fsync(self._file))
+
+    def close(self) -> None:
+        os.close(self._file)
+
+    def _create(self) -> int:
+        how = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+        while True:
+            try:
+                return os.open(self._path, how, 0o600)
+            except OSError as error:
+                if error.errno != errno.ENOSPC:
+                    raise WriteFailed(f"{self._path} cannot be made: {error.strerror}.") from error
+                if not self._more_room():
+                    raise NoRoom(str(self._path)) from None
+
+    def _record(self, slot: int, flags: int, length: int, offset: int, data: bytes) -> None:
+        record = Record(self._records, slot, flags, length, offset, len(data), self._synced_records)
+        self._put(encode_record(record, data, self._seed))
+        self._put(data)
+        self._records += 1
+
+    def _put(self, data: bytes) -> None:
+        self._parts.append(data)
+        self._gathered += len(data)
+        if self._gathered >= _GATHER:
+            self._drain()
+
+    def _drain(self) -> None:
+        data = memoryview(b"".join(self._parts))
+        self._parts.clear()
+        self._gathered = 0
+        self._reserve(self._end + len(data))
+        while data:
+            done = self._try(partial(os.pwrite, self._file, data, self._end))
+            self._end += done
+            data = data[done:]
+
+    def _reserve(self, end: int) -> None:
+        if end <= self._reserved:
+            return
+        for wanted in (end + STEP - end % STEP, end):
+            if self._allocate(wanted):
+                return
+        while self._more_room():
+            if self._allocate(end):
+                return
+        self._broken = True
+        raise NoRoom(str(self._path))
+
+    def _allocate(self, end: int) -> bool:
+        """Extend the file to `end` bytes, of zeros; False when there is no room for that."""
+        try:
+            os.posix_fallocate(self._file, self._reserved, end - self._reserved)
+        except OSError as error:
+            if error.errno != errno.ENOSPC:
+                self._fail(error)
+            return False
+        self._reserved = end
+        return True
+
+    def _try(self, act: Callable[[], Result]) -> Result:
+        if self._broken:
+            raise WriteFailed(f"{self._path} could not be written before.")
+        try:
+            return act()
+        except OSError as error:
+            self._fail(error)
+
+    def _fail(self, error: OSError) -> NoReturn:
+        self._broken = True
+        raise WriteFailed(f"{self._path} cannot be written: {error.strerror}.") from error
