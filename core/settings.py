@@ -67,6 +67,9 @@ class Settings:
     """MiB."""
     max_change: int = 30
     """Percent."""
+    before_freeze: str = ""
+    after_thaw: str = ""
+    hook_seconds: float = 30.0
     sets: tuple[BackupSet, ...] = ()
 
     def named(self, name: str) -> BackupSet:
@@ -92,8 +95,14 @@ _OPTIONS: Final = (
     ("max_freeze", 0.2, 30.0, "Longest time, in seconds, that writers may have to wait."),
     ("tracker_buffer", 1, 1024, "Memory for the kernel's record of writes during a run, in MiB."),
     ("max_change", 1, 100, "A backup that would change more than this percentage stops and asks."),
+    ("hook_seconds", 1.0, 3600.0, "A command below that takes longer, in seconds, is stopped."),
 )
 """Name, least, most, and what it means."""
+
+_HOOKS: Final = (
+    ("before_freeze", "Command (/bin/sh, as root) before each freeze: bring databases to rest."),
+    ("after_thaw", "Command after each thaw, even when before_freeze failed: let them go on."),
+)
 
 _WHAT: Final = {
     "serial": "The disk is found by these three, and only that disk is ever written.",
@@ -185,6 +194,9 @@ def parse(text: str, where: str = str(PATH)) -> Settings:
             raise BadSettings(
                 f"{where}, line {line_of(text, [name])}: {name} must be from {least} to {most}."
             )
+    for name, _ in _HOOKS:
+        if "\0" in getattr(settings, name):
+            raise BadSettings(f"{where}, line {line_of(text, [name])}: {name} is no command.")
     return replace(settings, sets=sets)
 
 
@@ -194,7 +206,7 @@ def render(settings: Settings) -> str:
         "# Settings of dpsr. An unknown key or a bad value is an error that names its line.",
         "",
     ]
-    for name, _, _, meaning in _OPTIONS:
+    for name, meaning in (*((name, meaning) for name, _, _, meaning in _OPTIONS), *_HOOKS):
         lines += [f"# {meaning}", f"{name} = {_toml(getattr(settings, name))}"]
     for backup_set in settings.sets:
         lines += ["", f"[set.{backup_set.name}]"]

@@ -16,7 +16,7 @@ def choose(
     To be asked while the slot still is as the last backup left it. Raises ReadFailed.
     """
     if fstype != "ext4":
-        return Compare(), f"{fstype} is compared block by block"
+        return Compare(), f"there is no quicker way for {fstype}"
     if not never_crashed:
         return Compare(), "the system may have crashed since the last backup"
     try:

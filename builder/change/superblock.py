@@ -41,6 +41,8 @@ class Superblock:
     uuid: bytes
     backup_groups: tuple[int, int]
     """With sparse_super2: the groups that have a backup (0: none)."""
+    mounts: int = 0
+    """How often it was mounted, or became writable again, modulo 65,536 (s_mnt_count)."""
 
     @property
     def size(self) -> int:
@@ -86,6 +88,7 @@ def parse(data: bytes, where: str) -> Superblock:
         ro_compat=ro_compat,
         uuid=data[0x68:0x78],
         backup_groups=(first, second),
+        mounts=struct.unpack_from("<H", data, 0x34)[0],
     )
 
 

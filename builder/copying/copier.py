@@ -6,15 +6,18 @@ size of the disk.
 """
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Final, Self
 
 import numpy as np
 
 from builder.change.compare import differing
+from builder.change.ext4.gather import Gatherer
 from builder.copying.direct import Reader, Writer, buffer
+from builder.copying.throttle import Throttle
 from core.model.blockset import EMPTY, BlockSet
 from core.screen import Advance
 
@@ -39,11 +42,17 @@ class _Slab:
 
 
 class Copier:
-    """Threads and buffers for any number of copies, one after the other. A context manager."""
+    """Threads and buffers for any number of copies, one after the other. A context manager.
 
-    def __init__(self) -> None:
+    `bandwidth` is how many bytes may be read and written in a second, both disks together; 0: as
+    many as they can.
+    """
+
+    def __init__(self, bandwidth: int = 0) -> None:
         self._pool = ThreadPoolExecutor(_THREADS, "copier")
         self._slabs = [_Slab(buffer(CHUNK), memoryview(b"")) for _ in range(_DEPTH)]
+        self.throttle = Throttle(bandwidth)
+        """Who reads or writes much by other means waits for it, too."""
 
     def __enter__(self) -> Self:
         return self
@@ -67,8 +76,43 @@ class Copier:
         written. Short gaps between the blocks may be written, too. Raises ReadFailed, WriteFailed.
         """
         written = 0
+        wanted = _bridged(blocks, _BRIDGE).minus(spared)
+        with closing(self._examine(reader, against, wanted)) as batches:
+            for examined, pieces in batches:
+                count = sum(len(view) for _, view in pieces)
+                for offset, view in pieces:
+                    writer.write(offset, view)
+                written += count
+                self.throttle.spend(count)
+                advance(examined)
+        return written
+
+    def compare(
+        self, reader: Reader, against: Reader, blocks: BlockSet, advance: Advance
+    ) -> BlockSet:
+        """The 4 KiB blocks within `blocks` that differ; nothing is written.
+
+        When these are very many, some that do not differ are among them, so that there are fewer
+        ranges. Raises ReadFailed.
+        """
+        found = Gatherer(widen=True)
+        with closing(self._examine(reader, against, _bridged(blocks, _BRIDGE))) as batches:
+            for examined, pieces in batches:
+                starts = np.array([offset for offset, _ in pieces], dtype=np.int64)
+                lengths = np.array([len(view) for _, view in pieces], dtype=np.int64)
+                found.add(starts, starts + lengths)
+                advance(examined)
+        return found.result().intersect(blocks)
+
+    def _examine(
+        self, reader: Reader, against: Reader | None, blocks: BlockSet
+    ) -> Generator[tuple[int, Pieces], None, None]:
+        """For each batch: bytes read of one side, and the pieces that differ or might.
+
+        The pieces are good until the next batch is asked for.
+        """
         spare = list(self._slabs)
-        batches = _batches(_bridged(blocks, _BRIDGE).minus(spared))
+        batches = _batches(blocks)
         batch = next(batches, None)
         reading: deque[Future[tuple[_Slab, int, Pieces]]] = deque()
         try:
@@ -78,14 +122,11 @@ class Copier:
                     reading.append(self._pool.submit(_fetch, reader, against, batch, slab))
                     batch = next(batches, None)
                 slab, examined, pieces = reading.popleft().result()
-                for offset, view in pieces:
-                    writer.write(offset, view)
-                    written += len(view)
+                self.throttle.spend(examined if against is None else 2 * examined)
+                yield examined, pieces
                 spare.append(slab)
-                advance(examined)
         finally:
             wait(reading)  # only after a failure: nobody may still read into what is let go
-        return written
 
     def read(self, reader: Reader, blocks: BlockSet, room: memoryview) -> Pieces:
         """Read `blocks` into `room`, which is large enough, with all threads. Raises ReadFailed."""

@@ -8,22 +8,25 @@ Nothing is guessed: when the tracker may have missed a write, everything starts 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Final, TypeVar
 
+from builder.change.detector import UseCompare
 from builder.copying.copier import Copier, Pieces
 from builder.copying.direct import Writer, buffer
 from builder.still.freezer import Freezer, Interfered, wait_for_tick
+from builder.still.hooks import NO_HOOKS, Hooks, around_freeze
 from builder.still.quiet import wait_until_quiet
+from builder.still.search import choose_detectors, how, reparse, search
 from builder.still.tracker import Tracked, Tracker, request_based
-from builder.still.volume import Volume, open_volume
+from builder.still.volume import Untouched, Volume, open_volume
 from core import points
 from core.errors import FreezeFailed, NeverQuiet, TrackerLost
 from core.machine.mounts import parse_mountinfo
 from core.model.blockset import BlockSet
-from core.model.live import Instant, Source
+from core.model.live import Found, Instant, Source
 from core.screen import Screen, human
 
 T = TypeVar("T")
@@ -45,6 +48,10 @@ _LARGER: Final = 8
 """How much larger the tracker's buffer is the second time."""
 
 
+Begin = Callable[[Mapping[str, Found]], Mapping[str, Writer]]
+"""Is told what an update will change, by name of the slot, and returns who writes the slots."""
+
+
 @dataclass(frozen=True, slots=True)
 class LiveOptions:
     """How a live copy behaves; times in seconds, sizes in bytes."""
@@ -58,6 +65,10 @@ class LiveOptions:
     """Memory for the kernel's events, for all processors together."""
     compare: bool = False
     """The slots hold much of it already: read them, too, and write only what differs."""
+    bandwidth: int = 0
+    """Most that is read and written in a second, but for the freeze; 0: as much as there is."""
+    hooks: Hooks = NO_HOOKS
+    """An administrator's commands around the freeze."""
 
 
 def copy_live(
@@ -65,6 +76,7 @@ def copy_live(
     options: LiveOptions,
     screen: Screen,
     writers: Mapping[str, Writer] | None = None,
+    begin: Begin | None = None,
 ) -> Instant:
     """Make the slots equal to the volumes as they are at one instant, but for the identity blocks.
 
@@ -72,15 +84,20 @@ def copy_live(
     get is zeros over the identity blocks: a slot that is not complete is never taken for a file
     system, let alone for the primary's.
 
-    Raises CannotCopyFileSystem, ReadFailed, WriteFailed, FreezeFailed, NeverQuiet, TrackerLost.
+    With `begin` it is an update: what differs is looked for first, while no slot is written to.
+    Then `begin` is called, once; it returns the writers, or raises and all slots stay as they are.
+
+    Raises CannotCopyFileSystem, ReadFailed, WriteFailed, FreezeFailed, NeverQuiet, TrackerLost,
+    HookFailed.
     """
+    slots = _Slots(writers, begin)
     try:
-        return _copy(sources, options, screen, writers)
+        return _copy(sources, options, screen, slots)
     except _SawTooLittle as reason:
         screen.warn(f"{reason} Starting again with a larger buffer.")
     larger = replace(options, tracker_buffer=options.tracker_buffer * _LARGER, compare=True)
     try:
-        return _copy(sources, larger, screen, writers)
+        return _copy(sources, larger, screen, slots)
     except _SawTooLittle as reason:
         raise TrackerLost(f"{reason} This was the second time.") from None
 
@@ -89,11 +106,28 @@ class _SawTooLittle(Exception):
     """The tracker may have missed a write."""
 
 
+@dataclass(slots=True)
+class _Slots:
+    """Who writes the slots: known from the start, or once the update has begun."""
+
+    writers: Mapping[str, Writer] | None
+    begin: Begin | None
+    found: dict[str, Found] = field(default_factory=dict)
+
+    @property
+    def untouched(self) -> bool:
+        """Whether nothing may be written to them yet."""
+        return self.begin is not None
+
+    def writer(self, name: str) -> Writer | None:
+        """None: a plain one, to the slot's device."""
+        if self.untouched:
+            return Untouched()
+        return self.writers[name] if self.writers else None
+
+
 def _copy(
-    sources: Sequence[Source],
-    options: LiveOptions,
-    screen: Screen,
-    writers: Mapping[str, Writer] | None,
+    sources: Sequence[Source], options: LiveOptions, screen: Screen, slots: _Slots
 ) -> Instant:
     mounts = parse_mountinfo(Path("/proc/self/mountinfo").read_text("utf-8"))
     order = {mount.mountpoint: number for number, mount in enumerate(mounts)}
@@ -101,17 +135,20 @@ def _copy(
     with ExitStack() as stack:
         volumes = [
             open_volume(
-                source, writers[source.name] if writers else None, stack,
-                compare=options.compare, read_only="rw" not in rights[source.mountpoint],
+                source, slots.writer(source.name), stack,
+                compare=options.compare or slots.untouched,
+                read_only="rw" not in rights[source.mountpoint],
             )
             for source in sorted(sources, key=lambda source: order[source.mountpoint])
         ]  # fmt: skip
+        if slots.untouched:
+            choose_detectors(volumes, screen)
         tracked = [Tracked(each.name, each.tracked, each.offset, each.size) for each in sources]
         mountpoints = [volume.source.mountpoint for volume in volumes]
-        copier = stack.enter_context(Copier())
+        copier = stack.enter_context(Copier(options.bandwidth))
         freezer = stack.enter_context(Freezer(mountpoints, options.max_freeze))
         tracker = stack.enter_context(Tracker(tracked, options.tracker_buffer))
-        return _Live(volumes, options, screen, copier, freezer, tracker).run()
+        return _Live(volumes, slots, options, screen, copier, freezer, tracker).run()
 
 
 class _Live:
@@ -120,6 +157,7 @@ class _Live:
     def __init__(
         self,
         volumes: Sequence[Volume],
+        slots: _Slots,
         options: LiveOptions,
         screen: Screen,
         copier: Copier,
@@ -127,6 +165,7 @@ class _Live:
         tracker: Tracker,
     ) -> None:
         self._volumes = {volume.source.name: volume for volume in volumes}
+        self._slots = slots
         self._options = options
         self._screen = screen
         self._copier = copier
@@ -138,13 +177,30 @@ class _Live:
     def run(self) -> Instant:
         """The whole of it, once."""
         for volume in self._volumes.values():
-            volume.forget_identity()
             self._settle(volume)
+        if self._slots.begin is not None:
+            self._search(self._slots.begin)
+        for volume in self._volumes.values():
+            volume.forget_identity()
         self._catch_up(_LEFT)
         instant = self._insist(self._take_instant)
         for volume in self._volumes.values():
             volume.writer.flush()
         return instant
+
+    def _search(self, begin: Begin) -> None:
+        """Find what differs, then begin to write; until then no slot is touched."""
+        self._see()
+        for volume in self._volumes.values():
+            volume.survey()
+        self._land()
+        self._examined += search(self._volumes.values(), self._copier, self._screen)
+        self._survey()
+        self._slots.found = {name: volume.found() for name, volume in self._volumes.items()}
+        self._slots.writers = begin(self._slots.found)
+        self._slots.begin = None
+        for name, volume in self._volumes.items():
+            volume.writer = self._slots.writers[name]
 
     # --- passes -----------------------------------------------------------------------------------
 
@@ -159,7 +215,7 @@ class _Live:
         """Copy until at most `limit` bytes are left. Raises NeverQuiet."""
         best = float("inf")
         strikes = 0
-        while (left := self._survey()) > limit or self._passes == 0:
+        while (left := self._survey()) > limit or (left and self._passes == 0):
             strikes = strikes + 1 if left > 0.9 * best else 0
             if strikes == _STRIKES:
                 raise NeverQuiet(
@@ -173,15 +229,14 @@ class _Live:
         """Find what is to be copied; return how many bytes that is."""
         self._see()
         for name, volume in self._volumes.items():
+            if request_based(volume.source.tracked):
+                reparse(volume, self._screen)
             volume.survey()
             self._tracker.ignore(name, volume.swap)
         return sum(volume.todo.total for volume in self._volumes.values())
 
     def _pass(self, total: int) -> None:
-        for volume in self._volumes.values():
-            if not request_based(volume.source.tracked):
-                # Its writes were seen when they were queued; after a freeze they have landed.
-                self._insist(partial(self._barrier, volume))
+        self._land()
         self._passes += 1
         with self._screen.progress(f"Pass {self._passes}", total) as advance:
             for volume in self._volumes.values():
@@ -189,19 +244,41 @@ class _Live:
         self._examined += total
         points.reach("pass-done")
 
+    def _land(self) -> None:
+        """Return when all writes that were seen can be read back."""
+        for volume in self._volumes.values():
+            if not request_based(volume.source.tracked):
+                # Its writes were seen when they were queued; after a freeze they have landed.
+                self._insist(partial(self._barrier, volume))
+                if self._slots.begin is None:
+                    reparse(volume, self._screen)
+
     # --- standing still -----------------------------------------------------------------------
 
     def _take_instant(self, attempt: int) -> Instant:
         limit = max(_LEFT >> 2 * attempt, _SMALL)  # too much may have been the reason to fail
         self._wait_for_quiet(limit)
-        for volume in self._volumes.values():
-            self._freezer.sync(volume.source.mountpoint)
-        self._catch_up(limit)
+        self._sync()
+        mountpoints = [volume.source.mountpoint for volume in self._volumes.values()]
+        with around_freeze(self._options.hooks, mountpoints, self._screen) as hooked:
+            if hooked:
+                self._sync()
+            self._catch_up(limit)
+            rests, instant = self._freeze()
+        points.reach("thawed")
+        for writer, pieces in rests:
+            for offset, view in pieces:
+                writer.write(offset, view)
+        return instant
+
+    def _freeze(self) -> tuple[list[tuple[Writer, Pieces]], Instant]:
+        """The instant itself: reads what is left to be written, and who is to write it."""
         room = buffer(_ROOM)
         rests: list[tuple[Writer, Pieces]] = []
         read = 0
         with self._still(self._volumes.values()):
             for volume in self._volumes.values():
+                self._reparse_still(volume)
                 rest = volume.rest()
                 if read + rest.total > _ROOM:
                     raise Interfered("Much was written at the last moment.")
@@ -217,19 +294,31 @@ class _Live:
             for name, seen in self._see().items():
                 if self._volumes[name].wrote(seen):
                     raise Interfered(f"Something wrote to the volume of {name} in the freeze.")
-        points.reach("thawed")
-        for writer, pieces in rests:
-            for offset, view in pieces:
-                writer.write(offset, view)
-        return Instant(
+        volumes = self._volumes.items()
+        return rests, Instant(
             taken=taken,
             passes=self._passes,
             stall_seconds=self._stall,
             bytes_examined=self._examined + read,
             bytes_written=self._written + read,
             identity=identity,
-            used={name: each.used.minus(each.swap) for name, each in self._volumes.items()},
+            used={name: volume.used.minus(volume.swap) for name, volume in volumes},
+            swap={name: volume.swap for name, volume in volumes},
+            detectors={name: volume.detected_by for name, volume in volumes},
+            mounts={name: volume.shape.mounts for name, volume in volumes},
+            found=self._slots.found,
         )
+
+    def _reparse_still(self, volume: Volume) -> None:
+        try:
+            volume.reparse(still=True)
+        except UseCompare as reason:
+            volume.use_compare()
+            raise Interfered(f"{how(volume, str(reason))}.") from None
+
+    def _sync(self) -> None:
+        for volume in self._volumes.values():
+            self._freezer.sync(volume.source.mountpoint)
 
     def _wait_for_quiet(self, limit: int) -> None:
         self._screen.note("Waiting for a quiet moment")
@@ -268,7 +357,7 @@ class _Live:
         if self._tracker.lost:
             raise _SawTooLittle("The kernel's events came faster than they were read.")
         for name, blocks in seen.items():
-            self._volumes[name].dirty = self._volumes[name].dirty.union(blocks)
+            self._volumes[name].see(blocks)
         return seen
 
     def _insist(self, action: Callable[[int], T]) -> T:

@@ -3,15 +3,19 @@
 
 What makes the live copy right is one invariant: `copied` holds ranges that are equal on both
 sides, but for what was written since (`dirty`). To be copied is always what is in use and not
-known to be equal. When that is nothing while the volume stands still, the two are equal.
+known to be equal. When that is nothing while the volume stands still, the two are equal. In
+`prepare` nothing is known at first; in an update, a detector and a comparison tell.
 """
 
 import time
 from contextlib import ExitStack, closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from builder.change import superblock
+from builder.change.below import written_by_grub
+from builder.change.choose import choose
+from builder.change.detector import Compare, Detector
 from builder.change.superblock import Superblock
 from builder.change.used import swap_extents, used
 from builder.copying.copier import Copier
@@ -19,13 +23,23 @@ from builder.copying.direct import Reader, SlotWriter, Writer, buffer
 from builder.still.tracker import GRAIN
 from core.errors import StepFailed
 from core.model.blockset import EMPTY, BlockSet
-from core.model.live import Source
+from core.model.live import Found, Source
 from core.screen import Advance
 
 _CHEAP: Final = 0.05
 _NEAR: Final = 0.5
 """Seconds, of processor and in all: a used map that takes less is had again in the freeze."""
 _SUPERBLOCK: Final = BlockSet.of([(0, GRAIN)])
+
+
+class Untouched:
+    """Stands for the writer of a slot that nobody may write to yet."""
+
+    def write(self, offset: int, view: memoryview) -> None:
+        raise AssertionError(f"{len(view)} bytes at {offset} written before the update has begun")
+
+    def flush(self) -> None:
+        raise AssertionError("flushed before the update has begun")
 
 
 @dataclass(slots=True)
@@ -35,15 +49,19 @@ class Volume:
     source: Source
     reader: Reader
     writer: Writer
-    against: Reader | None
-    """Reads the slot, when only what differs is to be written."""
+    slot: Reader
+    compares: bool
+    """Only what differs from the slot is to be written."""
     shape: Superblock
     identity: BlockSet
     """Left out of every copy."""
     read_only: bool
     """A file system that is mounted so writes nothing when it is frozen."""
+    detector: Detector = field(default_factory=Compare)
     copied: BlockSet = EMPTY
     dirty: BlockSet = EMPTY
+    unparsed: BlockSet = EMPTY
+    """What was written and the detector was not told yet."""
     used: BlockSet = EMPTY
     swap: BlockSet = EMPTY
     """Its active swap files: nobody's data."""
@@ -51,21 +69,79 @@ class Volume:
     """What was to be copied at the last `survey`."""
     _map_is_cheap: bool = False
 
+    def see(self, written: BlockSet) -> None:
+        """Note what the tracker saw."""
+        self.dirty = self.dirty.union(written)
+        self.unparsed = self.unparsed.union(written)
+
     def survey(self) -> None:
         """Find what is to be copied. The tracker's events must have been taken just before."""
+        if self.dirty or not self.used:  # else nothing was allocated that holds anything
+            begun, worked = time.monotonic(), time.thread_time()
+            self.used = self._used()
+            worked = time.thread_time() - worked
+            self._map_is_cheap = worked < _CHEAP and time.monotonic() - begun < _NEAR
         self.copied, self.dirty = self.copied.minus(self.dirty), EMPTY
-        begun, worked = time.monotonic(), time.thread_time()
-        self.used = self._used()
-        worked = time.thread_time() - worked
-        self._map_is_cheap = worked < _CHEAP and time.monotonic() - begun < _NEAR
         self.swap = swap_extents(self.source.mountpoint).aligned(GRAIN)
         self.todo = self.used.minus(self.swap).minus(self.identity).minus(self.copied)
+
+    # --- what an update knows more ----------------------------------------------------------------
+
+    def choose_detector(self) -> str:
+        """Choose it, while the slot is as the last backup left it; return why it is `compare`."""
+        earlier = self.source.earlier
+        if earlier is None:
+            return "nothing is known of the last backup"
+        if earlier.full:
+            return "everything was asked for"
+        self.detector, reason = choose(
+            self.source.fstype, self.reader, self.slot,
+            never_crashed=earlier.mounts == self.shape.mounts,
+        )  # fmt: skip
+        return reason
+
+    def find(self, advance: Advance) -> BlockSet:
+        """What may differ, out of what the first survey found. Raises UseCompare, ReadFailed."""
+        earlier = self.source.earlier
+        always = written_by_grub(self.source.mountpoint)
+        if earlier is not None:
+            always = always.union(earlier.always)
+        return self.detector.find(self.used, always, advance).intersect(self.todo)
+
+    def compare(self, copier: Copier, candidates: BlockSet, advance: Advance) -> None:
+        """Find out what really differs; of all else it is known then that it does not."""
+        differs = copier.compare(self.reader, self.slot, candidates, advance)
+        self.copied = self.todo.minus(differs)
+
+    def reparse(self, *, still: bool) -> None:
+        """Let the detector see what was written since `find`. Raises UseCompare, ReadFailed."""
+        written, self.unparsed = self.unparsed, EMPTY
+        if written or still:
+            self.dirty = self.dirty.union(self.detector.reparse(written, still=still))
+
+    def use_compare(self) -> None:
+        """The detector is at its wits' end: nothing is known to be equal any more."""
+        self.detector = Compare()
+        self.copied = self.unparsed = EMPTY
+
+    @property
+    def detected_by(self) -> str:
+        """What told what differs; `used`: nothing did, all was written."""
+        return self.detector.name if self.compares else "used"
+
+    def found(self) -> Found:
+        """What the last survey found."""
+        return Found(differs=self.todo.total, used=self.used.minus(self.swap).total)
+
+    # --- copying ----------------------------------------------------------------------------------
 
     def copy(self, copier: Copier, advance: Advance) -> int:
         """Copy what the survey found; return how many bytes were written."""
         written = copier.copy(
-            self.reader, self.writer, self.todo, advance, spared=self.identity, against=self.against
-        )
+            self.reader, self.writer, self.todo, advance,
+            spared=self.identity, against=self.slot if self.compares else None,
+        )  # fmt: skip
+        self.writer.flush()  # it may gather what it is given; the next pass reads the slot
         self.copied = self.copied.union(self.todo)
         return written
 
@@ -104,6 +180,7 @@ class Volume:
         now = read_shape(self.reader, self.source.device)
         if (now.blocks, now.backup_groups) != (self.shape.blocks, self.shape.backup_groups):
             raise StepFailed(f"The file system at {self.source.mountpoint} was resized meanwhile.")
+        self.shape = now
         room = buffer(self.identity.total)
         return tuple(
             (at, bytes(view)) for at, view in copier.read(self.reader, self.identity, room)
@@ -130,7 +207,8 @@ def open_volume(
         source=source,
         reader=reader,
         writer=writer or stack.enter_context(closing(SlotWriter(source.target))),
-        against=stack.enter_context(closing(Reader(source.target))) if compare else None,
+        slot=stack.enter_context(closing(Reader(source.target))),
+        compares=compare,
         shape=shape,
         identity=superblock.identity_blocks(shape).aligned(GRAIN).within(source.size),
         read_only=read_only,

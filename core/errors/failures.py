@@ -122,6 +122,13 @@ class UndoLogDamaged(StepFailed):
     hint = "Make a new copy with `dpsr prepare`; look at `smartctl -a` of the disk first."
 
 
+class HookFailed(StepFailed):
+    """The administrator's command before the freeze failed, or took too long."""
+
+    exit_code = 66
+    hint = "Correct before_freeze in /etc/dpsr/dpsr.toml, or raise hook_seconds there."
+
+
 class NoCopy(ToolError):
     """There is no complete copy."""
 

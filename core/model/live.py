@@ -1,9 +1,23 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What is copied where, for the live copy: the engine knows no more of a volume than this."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from core.model.blockset import BlockSet
+
+
+@dataclass(frozen=True, slots=True)
+class Earlier:
+    """What is known of a slot from the last backup."""
+
+    always: BlockSet
+    """Compared whatever the file system says: the fix-ups of the last manifest, and what were
+    active swap files then (`Instant.swap`)."""
+    mounts: int | None = None
+    """How often the volume had been mounted (`Instant.mounts`), when this still is the same boot
+    of the machine; None: not known."""
+    full: bool = False
+    """Compare everything: `--full`, or the copy was booted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,11 +36,27 @@ class Source:
     size: int
     target: str
     """Its slot's device."""
+    fstype: str = "ext4"
+    earlier: Earlier | None = None
+    """None: nothing is known of the slot, as in `prepare`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """How much of one volume an update is about to change, before it writes anything."""
+
+    differs: int
+    """Bytes; each was compared, but for what was written meanwhile."""
+    used: int
+    """Bytes in use, without active swap files."""
 
 
 @dataclass(frozen=True, slots=True)
 class Instant:
-    """The point in time that all slots now show, but for their identity blocks."""
+    """The point in time that all slots now show, but for their identity blocks.
+
+    The dictionaries are by name of the slot.
+    """
 
     taken: float
     """Seconds since the epoch."""
@@ -36,7 +66,15 @@ class Instant:
     bytes_examined: int
     bytes_written: int
     identity: dict[str, tuple[tuple[int, bytes], ...]]
-    """By slot: the identity blocks of the volume at that instant, `(offset, content)`; they were
-    not written."""
+    """The identity blocks of the volume at that instant, `(offset, content)`; they were not
+    written."""
     used: dict[str, BlockSet]
-    """By slot: the used blocks at that instant."""
+    """The used blocks at that instant."""
+    swap: dict[str, BlockSet] = field(default_factory=dict)
+    """Active swap files at that instant: they were not copied."""
+    detectors: dict[str, str] = field(default_factory=dict)
+    """`ext4` or `compare`; `used` when all used blocks were written without a look at the slot."""
+    mounts: dict[str, int] = field(default_factory=dict)
+    """How often the volume had been mounted, by its superblock: s_mnt_count, modulo 65,536."""
+    found: dict[str, Found] = field(default_factory=dict)
+    """What an update found before it began to write."""

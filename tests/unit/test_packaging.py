@@ -14,7 +14,7 @@ from core.version import VERSION
 ROOT = Path(__file__).resolve().parents[2]
 ROOMS = ("core", "grub", "images", "builder", "recovery", "dpsr")
 ESSENTIAL = {"util-linux"}
-ALWAYS = {"sh", "/bin/sh", "chmod", "cp", "sync", "dpkg-deb", "dpkg-query"}
+ALWAYS = {"sh", "/bin/sh", "chmod", "cp", "env", "sync", "dpkg-deb", "dpkg-query"}
 ALWAYS |= {"apt-config", "apt-get"}
 DOORS = {"run", "run_bytes", "start", "need", "have"}
 DEBIAN_NAMES = {"parted": "python3-parted", "_ped": "python3-parted"}

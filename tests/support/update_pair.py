@@ -1,0 +1,156 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A mounted ext4 volume and its slot, with backups by the whole engine, judged by the oracle."""
+
+import os
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from builder.copying.direct import SlotWriter
+from builder.still.live import LiveOptions, copy_live
+from core import points
+from core.model.blockset import BlockSet
+from core.model.live import Earlier, Found, Instant, Source
+from core.screen import PlainScreen, Screen
+from tests.support import ext4_pair
+
+OPTIONS: Final = LiveOptions(quiet_for=0.02, quiet_wait=0.3, max_freeze=60)
+_GATHERED: Final = 1 << 20
+"""Bytes that a writer keeps to itself: by far not all that is written in one pass."""
+
+
+@dataclass
+class Gathering:
+    """Writes as an undo-logged writer does: in batches, so that a write is not there at once."""
+
+    under: SlotWriter
+    written: list[tuple[int, int]] = field(default_factory=list)
+    """What was asked for, as `(start, end)`, in order."""
+    _kept: list[tuple[int, memoryview]] = field(default_factory=list)
+    _size: int = 0
+
+    def write(self, offset: int, view: memoryview) -> None:
+        self.written.append((offset, offset + len(view)))
+        self._kept.append((offset, memoryview(bytearray(view))))
+        self._size += len(view)
+        if self._size >= _GATHERED:
+            self._let_go()
+
+    def flush(self) -> None:
+        self._let_go()
+        self.under.flush()
+
+    @property
+    def is_empty(self) -> bool:
+        return not self._kept
+
+    def _let_go(self) -> None:
+        for offset, view in self._kept:
+            self.under.write(offset, view)
+        self._kept, self._size = [], 0
+
+
+class Pair(ext4_pair.Pair):
+    """One volume and its slot; `prepare` once, then `update` as often as you like."""
+
+    last: Instant | None = None
+    found: Found | None = None
+    written: BlockSet | None = None
+    """By the last update, identity blocks among it."""
+
+    @property
+    def kept(self) -> Path:
+        """The volume as it was at the point `frozen`."""
+        return self.volume.with_name("kept")
+
+    @property
+    def source(self) -> Source:
+        """As the engine sees it now."""
+        number = os.stat(self.top).st_dev
+        return Source(
+            name="root",
+            mountpoint=str(self.top),
+            device=f"/dev/loop{os.minor(number)}",
+            tracked=(os.major(number), os.minor(number)),
+            offset=0,
+            size=self.volume.stat().st_size,
+            target=str(self.slot),
+        )
+
+    def prepare(self, options: LiveOptions = OPTIONS) -> None:
+        """The first copy, with fix-ups."""
+        with self._keeping():
+            self.last = copy_live([self.source], options, PlainScreen())
+        faults = self._judge()
+        assert not faults, (self.options, faults)
+
+    def update(
+        self,
+        options: LiveOptions = OPTIONS,
+        screen: Screen | None = None,
+        begin: Callable[[Found], None] = lambda _: None,
+        *,
+        full: bool = False,
+    ) -> Instant:
+        """A backup; the oracle must find nothing wrong with it."""
+        assert self.last is not None
+        earlier = Earlier(
+            always=self.fixed.union(self.last.swap["root"]),
+            mounts=self.last.mounts["root"],
+            full=full,
+        )
+        source = replace(self.source, earlier=earlier)
+        before = self.slot.stat().st_mtime_ns
+        with ExitStack() as stack:
+            stack.enter_context(self._keeping())
+            writer = Gathering(stack.enter_context(closing(SlotWriter(source.target))))
+
+            def begun(found: Mapping[str, Found]) -> dict[str, Gathering]:
+                assert not writer.written
+                assert self.slot.stat().st_mtime_ns == before, "written before the update began"
+                begin(found["root"])
+                self.found = found["root"]
+                return {"root": writer}
+
+            instant = copy_live([source], options, screen or PlainScreen(), begin=begun)
+        assert writer.is_empty
+        identity = [at for at, _ in instant.identity["root"]]
+        assert [start for start, _ in writer.written[: len(identity)]] == identity
+        self.last, self.written = instant, BlockSet.of(writer.written)
+        faults = self._judge()
+        assert not faults, (self.options, faults)
+        return instant
+
+    @contextmanager
+    def _keeping(self) -> Iterator[None]:
+        """Within, the volume is kept as it is at the point `frozen`."""
+
+        def reach(name: str) -> None:
+            if name == "frozen":
+                shutil.copyfile(self.volume, self.kept)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(points, "reach", reach)
+            yield
+
+    def _judge(self) -> list[str]:
+        """What is wrong with the slot; then gives it an identity and fix-ups."""
+        assert self.last is not None
+        content = self.last.identity["root"]
+        with self.slot.open("r+b") as copy, self.kept.open("rb") as volume:
+            for at, data in content:
+                copy.seek(at)
+                assert not copy.read(len(data)).strip(b"\0"), f"identity at {at} was written"
+                volume.seek(at)
+                assert volume.read(len(data)) == data, f"not the identity at {at}"
+                copy.seek(at)
+                copy.write(data)
+        self.swap = self.last.swap["root"]
+        faults = self.check(self.kept)
+        self.fix_up(self.kept)
+        return faults
