@@ -3,6 +3,7 @@
 
 import secrets
 from contextlib import closing
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from builder import slots
@@ -50,35 +51,57 @@ def refresh(disk: Disk, hostname: str) -> None:
 
 
 def describe(
-    plan: Plan, instant: Instant, fixed: tuple[FixedSlot, ...], seconds: float
+    plan: Plan,
+    instant: Instant,
+    fixed: tuple[FixedSlot, ...],
+    seconds: float,
+    last: Manifest | None = None,
 ) -> Manifest:
-    """Write the manifest of generation 1. It counts only once the state sector names it."""
-    manifest = Manifest(
+    """The manifest of the generation after `last`, whose blocks are all on the slots by now.
+
+    A volume that rests keeps what `last` says of it. Raises ReadFailed.
+    """
+    now = datetime.fromtimestamp(instant.taken, UTC).isoformat(timespec="seconds")
+    # What people ask for is the age of the system; a volume of another age says so itself.
+    taken = last.taken if last and "/" in plan.resting else now
+    copied = [_slot_state(plan, slot) for _, slot in plan.copied]
+    resting = [slot for slot in last.slots if slot.mountpoint in plan.resting] if last else []
+    known = last.fixups if last else ()
+    return Manifest(
         name=plan.name,
         txid=secrets.token_hex(16),
-        generation=1,
+        generation=last.generation + 1 if last else 1,
         parent="",
         undo_log="",
-        taken=datetime.fromtimestamp(instant.taken, UTC).isoformat(timespec="seconds"),
+        taken=taken,
         hostname=plan.hostname,
         kernel=plan.kernel,
         disk_guid=plan.disk_guid,
-        slots=tuple(_slot_state(plan, slot) for slot in plan.slots if slot.kind == "volume"),
+        slots=(
+            *(replace(slot, taken="" if taken == now else now) for slot in copied),
+            *(_aged(slot, last.taken, taken) for slot in resting if last),
+        ),
         pairs=plan.pairs,
-        fixups=slots.fixups(fixed),
+        fixups=(
+            *slots.fixups(fixed, instant.swap),
+            *(one for one in known if one.slot in {slot.name for slot in resting}),
+        ),
         figures=RunFigures(
             seconds=round(seconds, 3),
             bytes_examined=instant.bytes_examined,
             bytes_written=instant.bytes_written,
             passes=instant.passes,
             stall_seconds=round(instant.stall_seconds, 4),
-            detector="used",
+            detector=", ".join(sorted(set(instant.detectors.values()))) or "used",
         ),
     )
+
+
+def keep(plan: Plan, manifest: Manifest) -> None:
+    """Write the manifest of a first copy. It counts only once the state sector names it."""
     with mounted(plan.slot_path(plan.vault.number), "vault") as vault:
         manifests.clear(vault)
         manifests.write(vault, manifest)
-    return manifest
 
 
 def commit(plan: Plan, manifest: Manifest, state_at: int) -> None:
@@ -91,6 +114,12 @@ def commit(plan: Plan, manifest: Manifest, state_at: int) -> None:
         slot=plan.boot_slot.identity.uuid,
     )
     state.write_state(plan.disk, state_at, valid)
+
+
+def _aged(slot: SlotState, before: str, taken: str) -> SlotState:
+    """A slot that was left alone by a backup whose point in time is `taken`."""
+    own = slot.taken or before
+    return replace(slot, taken="" if own == taken else own)
 
 
 def _slot_state(plan: Plan, slot: Slot) -> SlotState:

@@ -4,31 +4,40 @@
 `prepare`: look at the machine, plan, partition the DPSR disk, make it bootable (it says that it
 holds no complete copy yet), copy the running system, give the copy its own identity, commit, tell
 the firmware. Until the commit, the last sector written, the disk says `building` and is never
-booted by default; `prepare` again goes on. `fixup` repeats the part about identity and loader.
+booted by default; `prepare` again goes on.
+
+`update`: end what an interrupted run left, see what differs, and only then begin a transaction:
+copy, give the copy its own identity, commit. Whatever goes wrong takes the disk back to the backup
+before. `fixup` repeats the part about identity and loader.
 """
 
 import secrets
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Final
 
-from builder import control, remember, slots
+from builder import control, remember, slots, work
+from builder.copying.direct import Writer
 from builder.fixup.clone import fix_clone
 from builder.fixup.fix import fix_up, need_fixups
 from builder.fixup.overlay import clean_leftovers
 from builder.fixup.prepared import fix_prepared, is_prepared
 from builder.partition import adopt, make_file_systems, need_partitioning, partition
 from builder.plan.clone import plan_clone
-from builder.plan.guards import check_disk, check_name
+from builder.plan.guards import check_change, check_disk, check_name
 from builder.plan.identity import Fresh
 from builder.plan.layout import make_plan
-from builder.plan.wish import Wish
+from builder.plan.recorded import copy_only, plan_update
+from builder.plan.wish import How, Wish
 from builder.status import copy_we_run_from
+from builder.still.hooks import Hooks
 from builder.still.live import LiveOptions, copy_live
+from builder.target import find_target, opened, transaction_on
+from builder.vault.transaction import Transaction
 from core import points, settings
 from core.claim import locked
 from core.errors import RunningFromCopy, ToolError
@@ -36,10 +45,11 @@ from core.files import lock
 from core.machine.find import find_disk
 from core.machine.look import look
 from core.model.copy import Plan
+from core.model.live import Found
 from core.model.machine import Machine
 from core.model.manifest import Manifest
 from core.namespace import RUNTIME, go_private
-from core.screen import Screen, duration
+from core.screen import Screen, duration, human
 from core.signals import Ended, deferred
 from grub.clone import install_on_clone
 from grub.install import need_grub
@@ -101,24 +111,77 @@ def prepare(disk_name: str, wish: Wish, screen: Screen, confirm: Confirm) -> Man
             points.reach("copied")
 
             screen.step("Giving the copy its own identity")
-            fixed = fix_up(plan, instant, screen)
+            fixed = fix_up(plan, instant.identity, screen)
             points.reach("fixed")
-            slots.write_fixups(plan, fixed)
+            with ExitStack() as stack:
+                slots.write_fixups(plan, fixed, slots.direct_writers(plan, stack))
             points.reach("written")
 
             manifest = control.describe(plan, instant, fixed, time.monotonic() - begun)
+            control.keep(plan, manifest)
             points.reach("manifest")
             with deferred():
                 control.commit(plan, manifest, state_at)
                 holds.sentence = COMPLETE
             points.reach("committed")
         with holds.told():
-            remember.prepared(plan, manifest, state_at, written)
+            remember.prepared(plan, manifest, instant, state_at, written)
             for warning in remember.tell_firmware(plan):
                 screen.warn(warning)
     screen.step(
         f"Done in {duration(time.monotonic() - begun)}: {plan.disk} is a bootable copy of this "
         f"system as it was at {manifest.taken}"
+    )
+    return manifest
+
+
+def update(name: str, how: How, screen: Screen) -> Manifest:
+    """The routine backup of the set `name`: only what changed is copied, to the DPSR disk.
+
+    Raises Refused (nothing was written) or StepFailed (`disk_holds` says what is on the disk).
+    """
+    begun = time.monotonic()
+    with lock(LOCK, "update"):
+        go_private()
+        clean_leftovers()
+        target = find_target(name)
+        need_fixups()
+        with locked(target.disk.path), opened(target, screen) as held:
+            plan, shape = plan_update(
+                target.machine, target.disk, target.known, held.last, FSTAB.read_text("utf-8")
+            )
+            plan = copy_only(plan, how.only)
+            slots.need_room(plan)
+            for sentence in shape.sentences():
+                screen.warn(f"{sentence} Take it up with `dpsr prepare --again`.")
+            if held.booted and not how.discard_work:
+                work.refuse(held.last, held.vault, target.path)
+            screen.step(f"Looking for what changed since {held.last.taken}")
+            written = remember.counters_of(plan)
+            known = remember.earlier(plan, held.last, full=how.full or held.booted)
+            with transaction_on(target, held, plan, screen) as transaction:
+                firsts = slots.fat_identities(plan)
+                begin = _Begin(transaction, how, screen)
+                options = _options(bandwidth=how.bandwidth)
+                instant = copy_live(slots.sources(plan, known), options, screen, begin=begin)
+                points.reach("copied")
+
+                screen.step("Giving the copy its own identity")
+                fixed = fix_up(plan, firsts | instant.identity, screen)
+                points.reach("fixed")
+                slots.write_fixups(plan, fixed, begin.writers)
+                points.reach("written")
+
+                seconds = time.monotonic() - begun
+                manifest = transaction.commit(
+                    control.describe(plan, instant, fixed, seconds, held.last)
+                )
+        remember.updated(plan, manifest, instant, written)
+        for warning in remember.tell_firmware(plan):
+            screen.warn(warning)
+    screen.step(
+        f"Done in {duration(time.monotonic() - begun)}: generation {manifest.generation}, the "
+        f"system as it was at {manifest.taken}; {human(manifest.figures.bytes_written)} copied"
     )
     return manifest
 
@@ -177,7 +240,7 @@ def _refuse_on_copy(machine: Machine) -> None:
         raise RunningFromCopy("This system runs from the DPSR disk. Nothing was written.")
 
 
-def _options(*, compare: bool) -> LiveOptions:
+def _options(*, compare: bool = False, bandwidth: int = 0) -> LiveOptions:
     chosen = settings.load()
     return LiveOptions(
         quiet_for=chosen.quiet_for,
@@ -185,7 +248,29 @@ def _options(*, compare: bool) -> LiveOptions:
         max_freeze=chosen.max_freeze,
         tracker_buffer=chosen.tracker_buffer << 20,
         compare=compare,
+        bandwidth=bandwidth,
+        hooks=Hooks(chosen.before_freeze, chosen.after_thaw, chosen.hook_seconds),
     )
+
+
+@dataclass(slots=True)
+class _Begin:
+    """Begins to write, once it is known what an update is about to change."""
+
+    transaction: Transaction
+    how: How
+    screen: Screen
+    writers: Mapping[str, Writer] = field(default_factory=dict)
+
+    def __call__(self, found: Mapping[str, Found]) -> Mapping[str, Writer]:
+        """Raises ChangeTooLarge, VaultFull: nothing was written."""
+        differs, used = (
+            sum(getattr(each, what) for each in found.values()) for what in ("differs", "used")
+        )
+        check_change(differs, used, settings.load().max_change, accept=self.how.accept_change)
+        self.screen.step(f"Copying what changed: {human(differs)}")
+        self.writers = self.transaction.begin(differs)
+        return self.writers
 
 
 @dataclass(slots=True)

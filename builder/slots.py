@@ -6,64 +6,130 @@ not deserve yet: ordinary blocks of all slots first, flushed, then the superbloc
 """
 
 import os
-from collections.abc import Iterable
-from contextlib import closing
+from collections.abc import Iterable, Mapping
+from contextlib import ExitStack, closing
+from typing import Final
 
-from builder.copying.direct import Reader, SlotWriter, buffer
+from builder.change import superblock
+from builder.copying.direct import Reader, SlotWriter, Writer, buffer
 from builder.fixup.fix import FixedSlot
-from core.errors import CopyDiffers
-from core.model.blockset import BlockSet
+from builder.plan.shape import Shape
+from builder.still.tracker import GRAIN
+from builder.still.volume import read_shape
+from builder.vault.undoformat import LogSlot
+from core.errors import CopyDiffers, ShapeChanged
+from core.model.blockset import EMPTY, BlockSet
 from core.model.copy import Fixups, Plan
-from core.model.live import Source
+from core.model.live import Earlier, Source
 
 Blocks = Iterable[tuple[int, bytes]]
 """`(offset, content)`, offset and length multiples of the disk's sector."""
+Identities = dict[str, tuple[tuple[int, bytes], ...]]
+"""By slot: blocks that are written last."""
+
+NOTHING: Final[Mapping[str, Earlier]] = {}
+
+_FIRST: Final = 4096
+"""Bytes at the beginning of a FAT slot that make it one."""
 
 
-def sources(plan: Plan) -> tuple[Source, ...]:
-    """What `copy_live` copies: every volume that can be frozen (FAT cannot: `fix_up` makes it)."""
+def sources(plan: Plan, earlier: Mapping[str, Earlier] = NOTHING) -> tuple[Source, ...]:
+    """What `copy_live` copies: every volume that can be frozen (FAT cannot: `fix_up` makes it).
+
+    `earlier` by slot: what is known of it, for an update.
+    """
     return tuple(
         Source(
-            name=plan.slot_of(volume).name,
+            name=slot.name,
             mountpoint=volume.mountpoint,
             device=volume.source,
             tracked=_number(volume.disk) if volume.disk else volume.dev,
             offset=volume.offset,
             size=volume.size,
-            target=plan.slot_path(plan.slot_of(volume).number),
+            target=plan.slot_path(slot.number),
+            fstype=volume.fstype,
+            earlier=earlier.get(slot.name),
         )
-        for volume in plan.volumes
+        for volume, slot in plan.copied
         if volume.fstype != "vfat"
     )
 
 
-def write_fixups(plan: Plan, fixed: tuple[FixedSlot, ...]) -> None:
+def need_room(plan: Plan) -> None:
+    """Refuse a file system that has outgrown its slot. Raises ShapeChanged, ReadFailed."""
+    for volume, slot in plan.copied:
+        if volume.fstype != "vfat":
+            with closing(Reader(volume.source)) as reader:
+                size = read_shape(reader, volume.source).size
+            if size > slot.size:
+                grown = Shape(grown=((volume.mountpoint, size, slot.size),))
+                raise ShapeChanged(f"{' '.join(grown.sentences())} Nothing was written.")
+
+
+def fat_identities(plan: Plan) -> Identities:
+    """What makes each FAT slot one: it stays, and is written last, as a superblock is."""
+    found: Identities = {}
+    for _, slot in plan.copied:
+        if slot.fstype == "vfat":
+            with closing(Reader(plan.slot_path(slot.number))) as reader:
+                view = buffer(_FIRST)
+                reader.read_into(0, view)
+            found[slot.name] = ((0, bytes(view)),)
+    return found
+
+
+def identity_ranges(plan: Plan) -> dict[str, BlockSet]:
+    """By slot: the blocks by which its file system is found."""
+    found = {}
+    for volume, slot in plan.copied:
+        if volume.fstype == "vfat":
+            found[slot.name] = BlockSet.of([(0, _FIRST)])
+        else:
+            with closing(Reader(volume.source)) as reader:
+                shape = read_shape(reader, volume.source)
+            found[slot.name] = superblock.identity_blocks(shape).aligned(GRAIN)
+            found[slot.name] = found[slot.name].within(volume.size)
+    return found
+
+
+def log_slots(plan: Plan) -> tuple[LogSlot, ...]:
+    """The slots that are going to be written, as an undo log names them."""
+    return tuple(LogSlot(each.name, each.number, each.start, each.size) for _, each in plan.copied)
+
+
+def direct_writers(plan: Plan, stack: ExitStack) -> dict[str, Writer]:
+    """Writers with no undo log before them, for the first copy; `stack` closes them."""
+    return {
+        slot.name: stack.enter_context(closing(SlotWriter(plan.slot_path(slot.number))))
+        for _, slot in plan.copied
+    }
+
+
+def write_fixups(plan: Plan, fixed: tuple[FixedSlot, ...], writers: Mapping[str, Writer]) -> None:
     """Write the fix-ups of all slots, identities last, and read those back.
 
     Raises WriteFailed, CopyDiffers.
     """
+    for each in fixed:
+        _write(writers[each.name], each.data)
+    for each in fixed:
+        _write(writers[each.name], each.identity)
     paths = {slot.name: plan.slot_path(slot.number) for slot in plan.slots}
     for each in fixed:
-        _write(paths[each.name], each.data)
-    for each in fixed:
-        _write(paths[each.name], each.identity)
         _check(paths[each.name], each.identity)
 
 
-def fixups(fixed: tuple[FixedSlot, ...]) -> tuple[Fixups, ...]:
-    """The fix-ups as the manifest lists them."""
+def fixups(fixed: tuple[FixedSlot, ...], swap: Mapping[str, BlockSet]) -> tuple[Fixups, ...]:
+    """What differs on purpose, for the manifest; `swap`: swap files, which are not copied."""
     return tuple(
-        Fixups(
-            each.name,
-            tuple(
-                BlockSet.of(
-                    (offset, offset + len(content))
-                    for offset, content in (*each.data, *each.identity)
-                )
-            ),
-            each.edited,
-        )
+        Fixups(each.name, tuple(_ranges(each).union(swap.get(each.name, EMPTY))), each.edited)
         for each in fixed
+    )
+
+
+def _ranges(each: FixedSlot) -> BlockSet:
+    return BlockSet.of(
+        (offset, offset + len(content)) for offset, content in (*each.data, *each.identity)
     )
 
 
@@ -72,13 +138,12 @@ def _number(device: str) -> tuple[int, int]:
     return os.major(number), os.minor(number)
 
 
-def _write(device: str, blocks: Blocks) -> None:
-    with closing(SlotWriter(device)) as writer:
-        for offset, content in blocks:
-            view = buffer(len(content))  # O_DIRECT wants memory on a page boundary
-            view[:] = content
-            writer.write(offset, view)
-        writer.flush()
+def _write(writer: Writer, blocks: Blocks) -> None:
+    for offset, content in blocks:
+        view = buffer(len(content))  # O_DIRECT wants memory on a page boundary
+        view[:] = content
+        writer.write(offset, view)
+    writer.flush()
 
 
 def _check(device: str, blocks: Blocks) -> None:

@@ -50,6 +50,8 @@ class Record:
     counters: Counters | None = None
     """At that point in time."""
     drill: Drill | None = None
+    mounts: tuple[tuple[str, int], ...] = ()
+    """By slot: how often its volume had been mounted at that point in time."""
 
 
 @dataclass(frozen=True, slots=True)

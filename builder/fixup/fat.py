@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """FAT slots: the primary's ESP cannot be frozen, so its files are copied, then checked.
 
-The slot gets a file system of its own, with its own volume id from the first sector on.
+The slot gets a file system of its own, with its own volume id from the first sector on; later
+only the files that differ are copied again.
 """
 
 import os
@@ -39,17 +40,25 @@ def fill(device: str, name: str, new: Identity, source: Path, options: tuple[str
     `options`: those that `source` is mounted with. Raises FixupFailed when its files change all
     the while, CopyDiffers when the slot does not read back.
     """
+    make(device, new)
+    refresh(device, name, source, options)
+
+
+def refresh(device: str, name: str, source: Path, options: tuple[str, ...]) -> None:
+    """Make the files of the FAT file system on `device` those of `source`; equal ones stay.
+
+    Raises as `fill` does; CommandFailed when `device` cannot be mounted.
+    """
     how = ("noatime", *(option for option in options if option.startswith(_KEPT)))
     for _ in range(_TRIES):
-        make(device, new)
-        before = _listed(source)
+        wanted = _listed(source)
         with mounted(device, name, *how, fstype="vfat") as folder:
-            _copy(source, folder, before)
-        if not _still(source, before):
+            _copy(source, folder, wanted)
+        if not _still(source, wanted):
             continue
         with mounted(device, name, "ro", *how, fstype="vfat") as folder:
             copied = {file.name: (file.size, file.digest) for file in _listed(folder)}
-        if copied != {file.name: (file.size, file.digest) for file in before}:
+        if copied != {file.name: (file.size, file.digest) for file in wanted}:
             raise CopyDiffers(f"{device} does not read back what was copied from {source}.")
         return
     raise FixupFailed(
@@ -100,17 +109,28 @@ def _digest(path: Path) -> str:
 
 
 def _copy(source: Path, target: Path, files: tuple[_File, ...]) -> None:
-    for file in files:
-        there = target / file.name
-        if file.name.endswith("/"):
-            there.mkdir()
-            continue
-        with (source / file.name).open("rb") as reading, there.open("wb") as writing:
-            while chunk := reading.read(_CHUNK):
-                writing.write(chunk)
-            writing.flush()
-            os.fsync(writing.fileno())
-        os.utime(there, ns=(file.modified, file.modified))
+    """Bring what differs into `target`, and take away what is not in `source`."""
+    there = {file.name: file for file in _listed(target)}
+    wanted = {file.name: file for file in files}
+    # What is inside goes first.
+    for name in sorted(there.keys() - wanted.keys(), reverse=True):
+        path = target / name
+        path.rmdir() if name.endswith("/") else path.unlink()
+    for name, file in wanted.items():
+        if there.get(name) != file:
+            _bring(source / name, target / name, file)
+
+
+def _bring(ours: Path, theirs: Path, file: _File) -> None:
+    if file.name.endswith("/"):
+        theirs.mkdir()
+        return
+    with ours.open("rb") as reading, theirs.open("wb") as writing:
+        while chunk := reading.read(_CHUNK):
+            writing.write(chunk)
+        writing.flush()
+        os.fsync(writing.fileno())
+    os.utime(theirs, ns=(file.modified, file.modified))
 
 
 def _size(device: str) -> int:

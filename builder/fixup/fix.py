@@ -6,7 +6,7 @@ where the running copy finds it. Nothing is mounted where others see it.
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,7 +21,6 @@ from core import points
 from core.errors import FixupFailed
 from core.model.blockset import BlockSet
 from core.model.copy import Plan, Slot, SwapFile
-from core.model.live import Instant
 from core.run import need, run
 from core.screen import Screen
 
@@ -50,42 +49,44 @@ def need_fixups() -> None:
     need_overlays()
 
 
-def fix_up(plan: Plan, instant: Instant, screen: Screen) -> tuple[FixedSlot, ...]:
-    """Prepare the fix-ups of every volume's slot; FAT slots are made and filled on the way.
+def fix_up(plan: Plan, identities: Mapping[str, Blocks], screen: Screen) -> tuple[FixedSlot, ...]:
+    """Prepare the fix-ups of the slot of every volume that is copied.
 
-    To be called in a private mount namespace; the slots hold the volumes of `instant`, without
-    their superblocks. Raises FixupFailed, OldIdentityRemains.
+    To be called in a private mount namespace; the slots hold the volumes as they were at one
+    instant, but for `identities`, which came out of the volumes. FAT slots keep their own; one
+    that has none yet is made and filled on the way. Raises FixupFailed, OldIdentityRemains.
     """
     clean_leftovers()
-    slots = [slot for slot in plan.slots if slot.kind == "volume"]
+    slots = [slot for _, slot in plan.copied]
     names = Names(plan.pairs, plan.left_out)
     with ExitStack() as stack:
         layers = {}
-        for slot in slots:
+        for volume, slot in plan.copied:
             device = plan.slot_path(slot.number)
-            if slot.fstype == "vfat":
-                volume = next(one for one in plan.volumes if one.mountpoint == slot.mountpoint)
-                fat.fill(device, "fat", slot.identity, Path(slot.mountpoint), volume.options)
-            layer = stack.enter_context(overlay(device, slot.name))
-            layers[slot.name] = layer
+            known = identities.get(slot.name)
+            source = Path(volume.mountpoint)
+            if known is None:
+                fat.fill(device, "fat", slot.identity, source, volume.options)
+            layer = layers[slot.name] = stack.enter_context(overlay(device, slot.name))
+            if known is not None:
+                ext4.write_blocks(layer.path, known)
             if slot.fstype != "vfat":
-                _identify(layer, slot, instant)
+                _identify(layer, slot)
+            elif known is not None:
+                fat.refresh(layer.path, "fat", source, volume.options)
         points.reach("overlaid")
-        places = [(slot.mountpoint, slot.fstype, layers[slot.name].path) for slot in slots]
-        with assembled(places) as (root, scratch):
-            said = marker.dump(plan.disk_guid, plan.pairs)
-            edited = fix_tree(root, names, plan.drivers, scratch, said)
-            for file in plan.swap_files:
-                make_swap(root, file)
-                edited = replace(edited, files=(*edited.files, file.path))
-            points.reach("edited")
+        edited = Edited((), ())
+        if "/" in {slot.mountpoint for slot in slots}:
+            places = [(slot.mountpoint, slot.fstype, layers[slot.name].path) for slot in slots]
+            edited = _edit(plan, names, places)
+        points.reach("edited")
         for note in edited.notes:
             screen.warn(note)
         fixed = tuple(
             _fixed(
                 slot,
                 layers[slot.name],
-                instant.identity.get(slot.name, ()),
+                identities.get(slot.name, ()),
                 _files_of(slot, slots, edited),
             )
             for slot in slots
@@ -95,10 +96,21 @@ def fix_up(plan: Plan, instant: Instant, screen: Screen) -> tuple[FixedSlot, ...
     return fixed
 
 
-def _identify(layer: Overlay, slot: Slot, instant: Instant) -> None:
+def _edit(plan: Plan, names: Names, places: list[tuple[str, str, str]]) -> Edited:
+    with assembled(places) as (root, scratch):
+        said = marker.dump(plan.disk_guid, plan.pairs)
+        edited = fix_tree(root, names, plan.drivers, scratch, said)
+        here = {mountpoint for mountpoint, _, _ in places}
+        for file in plan.swap_files:
+            if file.volume in here:
+                make_swap(root, file)
+                edited = replace(edited, files=(*edited.files, file.path))
+        return edited
+
+
+def _identify(layer: Overlay, slot: Slot) -> None:
     if slot.fstype not in ext4.TYPES:
         raise FixupFailed(f"This version cannot give a {slot.fstype} file system a new identity.")
-    ext4.write_blocks(layer.path, instant.identity[slot.name])
     ext4.settle(layer.path, "settle", slot.fstype)
     uuids.set_ext4(layer.path, slot.identity)
 
@@ -134,6 +146,8 @@ def _fixed(slot: Slot, layer: Overlay, given: Blocks, edited: tuple[str, ...]) -
     different = BlockSet.of(
         (offset, offset + len(block)) for offset, block in _differing(layer.origin, changes)
     )
+    if slot.fstype == "vfat" and not different:
+        return FixedSlot(slot.name, (), (), ())  # as most times: it need not be touched
     if identity.minus(written):
         raise FixupFailed(f"The superblocks of {slot.name} are not all in its overlay.")
     return FixedSlot(

@@ -5,6 +5,7 @@ from typing import Final
 
 from core.errors import (
     CannotCopyFileSystem,
+    ChangeTooLarge,
     DiskIsMember,
     DiskIsPrimary,
     DiskIsSwap,
@@ -18,6 +19,7 @@ from core.errors import (
 from core.machine.find import is_stable_name
 from core.model.copy import Volume
 from core.model.machine import Disk, Machine, Mount
+from core.screen import human
 
 SUPPORTED: Final = ("ext4", "vfat")
 """File systems that this version copies while they are mounted."""
@@ -142,6 +144,18 @@ def check_blocks(volume: Volume, disk: Disk) -> None:
             "Use a disk with sectors of 512 bytes (512n or 512e)."
             if volume.mountpoint in NEEDED
             else None,
+        )
+
+
+def check_change(differs: int, used: int, percent: int, *, accept: bool) -> None:
+    """Refuse an update that would overwrite more than `percent` of the bytes in use.
+
+    Raises ChangeTooLarge.
+    """
+    if not accept and differs > used * percent // 100:
+        raise ChangeTooLarge(
+            f"{human(differs)} of {human(used)} in use would change ({100 * differs // used} %); "
+            f"max_change allows {percent} %. Nothing was written: the copy is as it was."
         )
 
 

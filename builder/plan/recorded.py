@@ -1,16 +1,16 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The plan of a routine backup: today's system, and the slots that the DPSR disk has. Pure."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import replace
 from typing import Final
 
-from builder.plan.fstab import parse_fstab
+from builder.plan.fstab import normal, parse_fstab
 from builder.plan.guards import NEEDED, check_blocks, check_disk, find_primary
 from builder.plan.identity import CONTROL_LABEL, VAULT_LABEL
 from builder.plan.shape import Shape
 from builder.plan.volumes import Choice, choose_again
-from core.errors import NotPrepared, ShapeChanged
+from core.errors import NoSuchVolume, NotPrepared, ShapeChanged
 from core.model.copy import Identity, Pair, Plan, Region, Slot, Volume
 from core.model.machine import Disk, Machine, Partition
 from core.model.manifest import Manifest
@@ -70,6 +70,26 @@ def plan_update(
         exclude=known.exclude,
     )
     return plan, shape
+
+
+def copy_only(plan: Plan, wanted: Collection[str]) -> Plan:
+    """The plan with the volumes at `wanted` alone, and with what they need; all, if none is named.
+
+    Kernel and modules, packages and what is known of them must match: the system is one unit.
+    Raises NoSuchVolume.
+    """
+    places = [volume.mountpoint for volume in plan.volumes]
+    chosen = {normal(place) for place in wanted} or set(places)
+    if unknown := sorted(chosen - set(places)):
+        raise NoSuchVolume(
+            f"{unknown[0]} is not in the set {plan.name}. Nothing was written.",
+            f"The set is: {', '.join(places)}.",
+        )
+    # The header of a swap file is made anew with the rest of the system.
+    unit = {*NEEDED, *(file.volume for file in plan.swap_files)}
+    if chosen & unit:
+        chosen |= unit
+    return replace(plan, resting=tuple(place for place in places if place not in chosen))
 
 
 def _slots(disk: Disk, known: BackupSet, last: Manifest, choice: Choice) -> tuple[Slot, ...]:

@@ -16,3 +16,19 @@ class Wish:
     """Mount points to leave out."""
     yes: bool = False
     """Nobody is going to be asked."""
+
+
+@dataclass(frozen=True, slots=True)
+class How:
+    """The options of `dpsr update`."""
+
+    only: tuple[str, ...] = ()
+    """Mount points to copy; none: all of the set."""
+    full: bool = False
+    """Compare every used block, whatever the file systems say."""
+    accept_change: bool = False
+    """However much changed."""
+    discard_work: bool = False
+    """What was done on the copy after a boot is given up."""
+    bandwidth: int = 0
+    """Bytes in a second; 0: as many as the disks give."""

@@ -133,6 +133,14 @@ class Plan:
     kernel: str = ""
     exclude: tuple[str, ...] = ()
     """Mount points that were asked to be left out."""
+    resting: tuple[str, ...] = ()
+    """Mount points of the set that are not copied this time (`dpsr update --only`)."""
+
+    @property
+    def copied(self) -> tuple[tuple[Volume, Slot], ...]:
+        """The volumes that are copied this time, each with its slot."""
+        pairs = zip(self.volumes, self.slots, strict=False)  # slots of swap come last
+        return tuple(pair for pair in pairs if pair[0].mountpoint not in self.resting)
 
     def slot_of(self, volume: Volume) -> Slot:
         """The slot of one of `volumes`."""

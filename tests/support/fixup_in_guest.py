@@ -10,6 +10,7 @@ import os
 import resource
 import sys
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
 from builder import slots
@@ -41,10 +42,11 @@ def main(serial: str) -> None:
     begun = time.monotonic()
     links = _by_uuid()
     before = _signatures(plan.disk)
-    fixed = fix_up(plan, instant, screen)
+    fixed = fix_up(plan, instant.identity, screen)
     seconds = time.monotonic() - begun
     untouched = before == _signatures(plan.disk)
-    slots.write_fixups(plan, fixed)
+    with ExitStack() as stack:
+        slots.write_fixups(plan, fixed, slots.direct_writers(plan, stack))
     sys.stdout.write(
         json.dumps(
             {

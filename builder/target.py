@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The DPSR disk of a backup set: found, healed after an interrupted run, its vault at hand."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from builder import slots
+from builder.status import copy_we_run_from
+from builder.vault import fingerprint, manifests
+from builder.vault.recovery import recover
+from builder.vault.transaction import Transaction
+from core import settings
+from core.errors import CopyUnreachable, NotPrepared, RunningFromCopy
+from core.machine.find import find_recorded
+from core.machine.look import look
+from core.model.copy import Plan, partition_path
+from core.model.machine import Disk, Machine
+from core.model.manifest import Manifest
+from core.model.state import State
+from core.namespace import mounted
+from core.screen import Screen
+from core.settings import BackupSet
+from grub.state import read_state
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """One recorded DPSR disk, and the machine that it was found in."""
+
+    known: BackupSet
+    machine: Machine
+    disk: Disk
+
+    def path(self, number: int) -> str:
+        """Device of partition `number`."""
+        return partition_path(self.disk.path, number)
+
+    @property
+    def vault(self) -> str:
+        """Device of the vault. Raises NotPrepared."""
+        for part in self.disk.partitions:
+            if part.partuuid == self.known.vault_guid:
+                return part.path
+        raise NotPrepared(
+            f"The vault is not on {self.disk.path} any more. Nothing was written.",
+            "Somebody has changed its partitions: make it anew with `dpsr prepare`.",
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What the disk holds, as long as its vault is mounted."""
+
+    state: State
+    vault: Path
+    last: Manifest
+    touched: tuple[str, ...]
+    """Slots that somebody wrote to since the last backup: the copy was booted."""
+
+    @property
+    def booted(self) -> bool:
+        """Whether the undo logs in the vault still lead back from what the slots hold."""
+        return self.state.booted or bool(self.touched)
+
+
+def find_target(name: str) -> Target:
+    """The DPSR disk recorded under `name`. Writes nothing.
+
+    Raises NotPrepared, CopyUnreachable, AmbiguousDisk, RunningFromCopy.
+    """
+    known = settings.load().named(name)
+    machine = look()
+    if copy_we_run_from(machine):
+        raise RunningFromCopy("This system runs from the DPSR disk. Nothing was written.")
+    disk = find_recorded(machine, known.serial, known.wwn, known.guid)
+    if disk is None:
+        called = known.serial or known.wwn
+        raise CopyUnreachable(f"The DPSR disk ({known.model}, {called}) is not there.")
+    return Target(known, machine, disk)
+
+
+@contextmanager
+def opened(target: Target, screen: Screen) -> Iterator[Held]:
+    """End what an interrupted run left, and mount the vault for the length of the block.
+
+    To be called in a private mount namespace, the disk locked. Raises NotPrepared when the first
+    copy was never completed; StateUnreadable, UndoLogDamaged, UnknownFormat.
+    """
+    disk, state_at = target.disk.path, target.known.state_offset
+    if read_state(disk, state_at).state == "building":
+        raise NotPrepared(
+            f"The first copy on {disk} was never completed. Nothing was written.",
+            f"Complete it with `dpsr prepare {target.known.serial or target.known.wwn}`.",
+        )
+    state = recover(disk, state_at, target.vault, target.path, screen)
+    with mounted(target.vault, "vault", "noatime", fstype="ext4") as vault:
+        last = manifests.read(vault, state.txid)
+        yield Held(state, vault, last, fingerprint.touched(last, target.path))
+
+
+def transaction_on(target: Target, held: Held, plan: Plan, screen: Screen) -> Transaction:
+    """What guards the update of the slots that `plan` copies to; nothing is written yet."""
+    return Transaction(
+        target.disk.path,
+        target.known.state_offset,
+        held.vault,
+        held.state,
+        held.last,
+        name=plan.name,
+        disk_guid=plan.disk_guid,
+        slots=slots.log_slots(plan),
+        slot_path=target.path,
+        screen=screen,
+        identity=slots.identity_ranges(plan),
+        chained=not held.booted,
+    )
