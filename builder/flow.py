@@ -48,13 +48,12 @@ from core.model.copy import Plan
 from core.model.live import Found
 from core.model.machine import Machine
 from core.model.manifest import Manifest
-from core.namespace import RUNTIME, go_private
+from core.namespace import LOCK, go_private
 from core.screen import Screen, duration, human
 from core.signals import Ended, deferred
 from grub.clone import install_on_clone
 from grub.install import need_grub
 
-LOCK: Final = RUNTIME / "lock"
 FSTAB: Final = Path("/etc/fstab")
 
 NO_COPY_YET: Final = (

@@ -63,9 +63,9 @@ def tell_firmware(plan: Plan) -> list[str]:
     if plan.firmware != "uefi":
         return []
     primary = [pair.old.partuuid for pair in plan.pairs if pair.old.partuuid]
-    return order.ensure_entry(
-        plan.disk, plan.control.number, plan.control.identity.partuuid, primary
-    )
+    control = plan.control.identity.partuuid
+    others = [known.control_guid for known in settings.load().sets if known.name != plan.name]
+    return order.ensure_entry(plan.disk, plan.control.number, control, primary, others=others)
 
 
 def _ran(plan: Plan, manifest: Manifest, instant: Instant, counters: Counters) -> None:

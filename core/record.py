@@ -78,6 +78,11 @@ def write_record(record: Record, folder: Path = FOLDER) -> None:
     write_durably(folder / f"{record.name}.json", text.encode() + b"\n")
 
 
+def forget_record(name: str, folder: Path = FOLDER) -> None:
+    """Delete the record of the set `name`, if there is one."""
+    (folder / f"{name}.json").unlink(missing_ok=True)
+
+
 def written_since(then: Counters, now: Counters) -> Written:
     """How much was written to the volumes of `then` between the two. Pure."""
     before: Mapping[str, int] = dict(then.written)

@@ -88,6 +88,10 @@ class Settings:
         )
         return replace(self, sets=(*others, new))
 
+    def without_set(self, name: str) -> "Settings":
+        """These settings without the set called `name`."""
+        return replace(self, sets=tuple(known for known in self.sets if known.name != name))
+
 
 _OPTIONS: Final = (
     ("quiet_for", 0.0, 600.0, "A backup waits until nothing was written for this many seconds,"),

@@ -9,8 +9,8 @@ from core.version import VERSION
 from dpsr import ci, installer, operator
 
 _GROUPS: Final = (
-    ("For the installer", ("disks", "plan", "prepare", "fixup")),
-    ("For everybody", ("status",)),
+    ("For the installer", ("disks", "plan", "prepare", "fixup", "forget")),
+    ("For everybody", ("status", "update", "history")),
     ("For CI jobs and the curious", ("drill", "demo")),
 )
 

@@ -83,7 +83,7 @@ def prepare(
 
     Example: dpsr prepare S3Z1NB0K123456
     """
-    _check_progress(progress)
+    check_progress(progress)
     wish = _wish(name, volume, exclude, yes=yes)
     if os.geteuid() != 0:
         raise NotRoot("prepare")
@@ -98,7 +98,7 @@ def fixup(disk: str = _DISK, progress: str = _PROGRESS) -> None:
 
     May be repeated. Example: dpsr fixup S3Z1NB0K123456
     """
-    _check_progress(progress)
+    check_progress(progress)
     if os.geteuid() != 0:
         raise NotRoot("fixup")
     from builder.flow import fixup as carry_out
@@ -107,9 +107,39 @@ def fixup(disk: str = _DISK, progress: str = _PROGRESS) -> None:
     carry_out(disk, screen_for(progress))
 
 
+def forget(
+    name: str = _NAME,
+    yes: bool = typer.Option(False, "--yes", help="Do not ask."),
+) -> None:
+    """End the use of a DPSR disk: settings, records, boot entry. The copy on it stays as it is.
+
+    Example: dpsr forget --name system
+    """
+    if os.geteuid() != 0:
+        raise NotRoot("forget")
+    from builder.forget import forget as carry_out
+    from core import settings
+    from core.screen import screen_for
+
+    known = settings.load().named(name)
+    what = f"{known.model}, {known.serial or known.wwn}"
+    if not yes and not _agreed(f"Forget the DPSR disk of {name} ({what})? [y/N] "):
+        raise NotConfirmed("Nothing was changed.")
+    carry_out(name, screen_for("plain"))
+    typer.echo(f"{name} is forgotten. The copy on that disk ({what}) stays and still starts.")
+
+
+def _agreed(question: str) -> bool:
+    if not sys.stdin.isatty():
+        raise NotConfirmed("Nobody is there to answer. Nothing was changed.")
+    sys.stderr.write(question)
+    sys.stderr.flush()
+    return sys.stdin.readline().strip().lower() in {"y", "yes"}
+
+
 def add_commands(app: typer.Typer) -> None:
     """Add this file's commands to the application."""
-    for command in (disks, plan, prepare, fixup):
+    for command in (disks, plan, prepare, fixup, forget):
         app.command()(command)
 
 
@@ -125,7 +155,8 @@ def _wish(name: str, volume: list[str], exclude: list[str], *, yes: bool = False
     return Wish(name, tuple(volume), tuple(exclude), yes)
 
 
-def _check_progress(progress: str) -> None:
+def check_progress(progress: str) -> None:
+    """Refuse another word than those that `--progress` takes."""
     if progress not in {"auto", "plain", "json"}:
         raise typer.BadParameter("say auto, plain or json", param_hint="--progress")
 

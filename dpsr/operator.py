@@ -1,13 +1,18 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Commands of whoever keeps the machine running: status."""
+"""Commands of whoever keeps the machine running: status, update, history."""
+
+import json
+import os
 
 import typer
 
+from core.errors import NotRoot
 
-def status(
-    name: str = typer.Option("system", metavar="NAME", help="Of which backup set."),
-    as_json: bool = typer.Option(False, "--json", help="Print one JSON document."),
-) -> None:
+_NAME = typer.Option("system", metavar="NAME", help="Of which backup set.")
+_JSON = typer.Option(False, "--json", help="Print one JSON document.")
+
+
+def status(name: str = _NAME, as_json: bool = _JSON) -> None:
     """Say whether there is a good copy and how old it is, or that you are running from it.
 
     Exit code 0: there is a good copy. 70: there is none. 71: its disk is not there or does not
@@ -20,6 +25,68 @@ def status(
     raise typer.Exit(show(name, as_json=as_json))
 
 
+def update(
+    name: str = _NAME,
+    all_sets: bool = typer.Option(False, "--all", help="Every backup set, one after the other."),
+    only: list[str] = typer.Option(
+        [],
+        metavar="MOUNTPOINT",
+        help="Copy this one alone; the system itself stays together. May be repeated.",
+    ),
+    full: bool = typer.Option(
+        False, "--full", help="Compare every block in use, whatever the file systems say."
+    ),
+    accept_change: bool = typer.Option(
+        False, "--accept-change", help="Go on however much has changed."
+    ),
+    discard_work_on_copy: bool = typer.Option(
+        False, "--discard-work-on-copy", help="Give up what was done on the copy after a boot."
+    ),
+    bandwidth: int = typer.Option(
+        0, metavar="MB/S", min=0, help="Read and write at most this much; 0: no limit."
+    ),
+    progress: str = typer.Option("auto", help="auto, plain or json."),
+) -> None:
+    """Bring the copy up to date: only what changed is copied, while the system runs.
+
+    A run that fails or is interrupted leaves the copy as it was before.
+
+    Example: dpsr update
+    """
+    from dpsr.installer import check_progress
+
+    check_progress(progress)
+    if os.geteuid() != 0:
+        raise NotRoot("update")
+    from builder.flow import update as carry_out
+    from builder.plan.wish import How
+    from core import settings
+    from core.screen import screen_for
+
+    how = How(tuple(only), full, accept_change, discard_work_on_copy, bandwidth * 1_000_000)
+    names = [known.name for known in settings.load().sets] if all_sets else [name]
+    for each in names or [name]:
+        carry_out(each, how, screen_for(progress))
+
+
+def history(name: str = _NAME, as_json: bool = _JSON) -> None:
+    """List the backups on the DPSR disk: when, what changed, how long it took and held up writers.
+
+    Example: dpsr history
+    """
+    if os.geteuid() != 0:
+        raise NotRoot("history")
+    from builder.history import history as read
+    from dpsr.generations import as_data, as_text
+
+    found = read(name)
+    if as_json:
+        typer.echo(json.dumps([as_data(each) for each in found], indent=2))
+    else:
+        typer.echo(as_text(found), nl=False)
+
+
 def add_commands(app: typer.Typer) -> None:
     """Add this file's commands to the application."""
-    app.command()(status)
+    for command in (status, update, history):
+        app.command()(command)

@@ -5,6 +5,7 @@ Directly after the last entry of the primary: behind a shell or network boot a m
 primary is dead would stop there, before the primary it would start the copy every day.
 """
 
+import os
 from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Final
@@ -161,6 +162,31 @@ def ensure_entry(
             )
         ]
     return []
+
+
+def remove_entry(control_partuuid: str, *, manager: BootManager | None = None) -> list[str]:
+    """Take the entry of a DPSR disk out of the firmware; all other entries stay as they are.
+
+    Returns warnings, one sentence each, and never fails. Without UEFI there is nothing to do.
+    """
+    if manager is None and not os.path.isdir("/sys/firmware/efi"):
+        return []
+    firmware = manager or Efibootmgr()
+    try:
+        for number in _ours(firmware.read(), control_partuuid):
+            firmware.delete(number)
+        left = _ours(firmware.read(), control_partuuid)
+    except BootOrderFailed as error:
+        return [f'{error} Remove "{LABEL}" in the firmware\'s setup.']
+    return [f"The firmware did not give up the boot entry Boot{number:04X}." for number in left]
+
+
+def _ours(nvram: Nvram, control_partuuid: str) -> list[int]:
+    return [
+        entry.number
+        for entry in nvram.entries
+        if entry.label == LABEL and entry.partuuid == control_partuuid.lower()
+    ]
 
 
 def _bring_about(firmware: BootManager, disk: str, part: int, wish: Wish) -> Nvram:

@@ -144,7 +144,8 @@ def read_manifest(dpsr: Path, table: Table, state: dict[str, str]) -> dict[str, 
     there = disk.ext4_names(dpsr, vault, "/")
     assert name in there, f"the vault holds {there}, and the state block names {name}"
     document = json.loads(disk.ext4_file(dpsr, vault, f"/{name}"))
-    assert (document["format"], document["version"]) == ("dpsr-manifest", 1), document
+    assert document["format"] == "dpsr-manifest", document
+    assert document["version"] in {1, 2}, document
     found: dict[str, Any] = document["manifest"]
     return found
 

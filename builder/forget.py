@@ -1,0 +1,24 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Ends the use of a DPSR disk on this machine; the copy on it stays as it is."""
+
+from core import record, settings
+from core.files import lock
+from core.namespace import LOCK
+from core.screen import Screen
+from core.settings import BackupSet
+from grub import order
+
+
+def forget(name: str, screen: Screen) -> BackupSet:
+    """Take the set `name` out of firmware, records and settings.
+
+    In this order: cut off in between, it is still known and can be forgotten again. The disk need not be there. Raises NotPrepared, BadSettings.
+    """
+    with lock(LOCK, "forget"):
+        before = settings.load()
+        known = before.named(name)
+        for warning in order.remove_entry(known.control_guid):
+            screen.warn(warning)
+        record.forget_record(name)
+        settings.save(before.without_set(name))
+    return known

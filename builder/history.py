@@ -1,0 +1,42 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The generations on the DPSR disk: what each run did, and how far back the way leads."""
+
+from dataclasses import dataclass
+
+from builder.target import find_target
+from builder.vault import chain
+from core.files import lock
+from core.model.manifest import Manifest
+from core.namespace import LOCK, go_private, mounted
+from grub.state import read_state
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """One completed backup."""
+
+    manifest: Manifest
+    newest: bool
+    log_size: int
+    """Bytes of the undo log that leads from it to the one before; 0: there is none."""
+
+
+def history(name: str) -> tuple[Generation, ...]:
+    """The generations of the set `name`, newest first, as far back as `dpsr rollback` could go.
+
+    Writes nothing. Raises NotPrepared, CopyUnreachable, AlreadyRunning, RunningFromCopy.
+    """
+    with lock(LOCK, "history"):
+        go_private()
+        target = find_target(name)
+        state = read_state(target.disk.path, target.known.state_offset)
+        with mounted(target.vault, "vault", "ro", "noload", fstype="ext4") as vault:
+            known = chain.generations(vault, state)
+            return tuple(
+                Generation(
+                    manifest,
+                    number == 0,
+                    (vault / manifest.undo_log).stat().st_size if number + 1 < len(known) else 0,
+                )
+                for number, manifest in enumerate(known)
+            )
