@@ -12,7 +12,8 @@ from grub import order
 def forget(name: str, screen: Screen) -> BackupSet:
     """Take the set `name` out of firmware, records and settings.
 
-    In this order: cut off in between, it is still known and can be forgotten again. The disk need not be there. Raises NotPrepared, BadSettings.
+    In this order: cut off in between, it is still known and can be forgotten again. The disk need
+    not be there. Raises NotPrepared, BadSettings.
     """
     with lock(LOCK, "forget"):
         before = settings.load()
