@@ -13,10 +13,9 @@ _COARSER: Final = 4
 class Saved:
     """The ranges of one slot of `size` bytes that were saved."""
 
-    def __init__(self, size: int, limit: int = LIMIT) -> None:
+    def __init__(self, size: int) -> None:
         self._size = size
-        self._limit = limit
-        self._room = limit
+        self._room = LIMIT
         self._grain = 1
         self._saved = EMPTY
 
@@ -31,7 +30,7 @@ class Saved:
         self._saved = self._saved.union(ranges)
         if len(self._saved) > self._room:
             # The ranges stay as fine as they were saved; those to come are joined to them.
-            self._room += self._limit
+            self._room += LIMIT
             self._grain = max(self._grain * _COARSER, 16 << 10)
 
     def __len__(self) -> int:

@@ -51,7 +51,6 @@ class Undo:
         log: LogFile,
         slots: Sequence[tuple[LogSlot, str]],
         identity: Mapping[str, BlockSet],
-        room: int = ROOM,
     ) -> None:
         self._log = log
         self._stack = ExitStack()
@@ -61,7 +60,7 @@ class Undo:
                 for known, path in slots
             ]
             self._stack = self._stack.pop_all()
-        self._gathered = buffer(room)
+        self._gathered = buffer(ROOM)
         self._old = buffer(LONGEST)
         self._used = 0
         self._batch: list[tuple[int, int, int, int]] = []

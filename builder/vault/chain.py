@@ -6,17 +6,27 @@ belongs to a run that did not end, or to a chain that was closed.
 """
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
 from builder.vault import manifests, undolog
 from builder.vault.undoread import UndoLog
-from core.errors import UnknownFormat
+from core.errors import ReadFailed, UnknownFormat
 from core.files import sync_folder
 from core.model.manifest import Manifest
 from core.model.state import State
 
 _OURS: Final = ("manifest-*", ".manifest-*", "undo-*")
+
+
+@contextmanager
+def readable(vault: Path) -> Iterator[None]:
+    """Whatever the system says against files of the vault becomes ReadFailed."""
+    try:
+        yield
+    except OSError as error:
+        raise ReadFailed(f"The vault at {vault} cannot be used: {error}.") from error
 
 
 def digest_of(vault: Path, txid: str) -> str:
@@ -28,7 +38,7 @@ def generations(vault: Path, state: State) -> tuple[Manifest, ...]:
     """The chain, newest first, as far back as the undo logs lead; empty when there is no manifest.
 
     While the disk says `updating`: the chain as it was before. Raises UnknownFormat (the newest
-    cannot be read), UndoLogDamaged (the log of the interrupted update cannot).
+    cannot be read), UndoLogDamaged (the log of the interrupted update cannot), OSError.
     """
     txid = state.txid
     if state.state == "updating":

@@ -73,7 +73,8 @@ def roll_back(
     """
     if state.state != "clean" or read_state(disk, state_at) != state:
         raise ChainClosed("The DPSR disk is not in a state to go back from. Nothing was written.")
-    known = chain.generations(vault, state)
+    with chain.readable(vault):
+        known = chain.generations(vault, state)
     if to == state.gen:
         return state
     if to not in {each.generation for each in known}:
@@ -108,7 +109,8 @@ def _go_back(
     disk: str, state_at: int, vault: Path, state: State, slot_path: SlotPath, screen: Screen
 ) -> State:
     """From the newest log downwards, however far an earlier try came."""
-    known = chain.generations(vault, state)
+    with chain.readable(vault):
+        known = chain.generations(vault, state)
     path = [each for each in known if state.to is not None and each.generation > state.to]
     if not path or len(path) == len(known):
         raise UndoLogDamaged(f"The undo logs that lead to generation {state.to} are missing.")

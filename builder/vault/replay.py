@@ -23,6 +23,7 @@ SlotPath = Callable[[int], str]
 """The device of a partition of the DPSR disk, by its number."""
 
 Range = tuple[int, int]
+Piece = tuple[int, int, bool]
 _ZEROS: Final = bytes(64 << 10)
 
 
@@ -38,7 +39,7 @@ class Spans:
                 self.ranges.append((start, end))
         self._starts = [start for start, _end in self.ranges]
 
-    def cut(self, start: int, end: int) -> Iterator[tuple[int, int, bool]]:
+    def cut(self, start: int, end: int) -> Iterator[Piece]:
         """`[start, end)` in pieces, each with whether it lies in one of the ranges."""
         at = max(bisect_right(self._starts, start) - 1, 0)
         for begin, stop in self.ranges[at:]:
@@ -68,7 +69,7 @@ def replay(logs: Sequence[UndoLog], slot_path: SlotPath, screen: Screen, *, seal
             total += found.record.length
             marked = spans.setdefault(_number(log, found), [])
             if found.identity:
-                marked.append((found.record.offset, found.record.offset + found.record.length))
+                marked.append(_span(found))
     if not spans:
         return
     identity = {number: Spans(ranges) for number, ranges in spans.items()}
@@ -85,14 +86,14 @@ def replay(logs: Sequence[UndoLog], slot_path: SlotPath, screen: Screen, *, seal
         for log in logs:
             for found in log.records(need_seal=sealed):
                 number = _number(log, found)
-                if _put(log, found, writers[number], identity[number], room, late=False):
+                pieces = list(identity[number].cut(*_span(found)))
+                _put(log, found, writers[number], room, [each for each in pieces if not each[2]])
+                if any(inside for _start, _end, inside in pieces):
                     late.append((log, found))
                 advance(found.record.length)
         _flush(writers)
         points.reach("replay-content")
-        for log, found in late:
-            number = _number(log, found)
-            _put(log, found, writers[number], identity[number], room, late=True)
+        _put_late(late, identity, writers, room)
         _flush(writers)
     points.reach("replayed")
 
@@ -112,19 +113,42 @@ def _open(slot: LogSlot, path: str) -> SlotWriter:
     return writer
 
 
+def _span(found: Found) -> Range:
+    return found.record.offset, found.record.offset + found.record.length
+
+
 def _put(
-    log: UndoLog, found: Found, writer: SlotWriter, identity: Spans, room: memoryview, *, late: bool
-) -> bool:
-    """Write the parts of a record that are identity (`late`) or are not; True: there are others."""
-    start = found.record.offset
-    pieces = list(identity.cut(start, start + found.record.length))
-    mine = [(first - start, last - start) for first, last, inside in pieces if inside == late]
-    if mine:
-        content = log.content(found)
-        room[: len(content)] = content  # O_DIRECT wants memory on a page boundary
-        for first, last in mine:
-            writer.write(start + first, room[first:last])
-    return len(mine) < len(pieces)
+    log: UndoLog, found: Found, writer: SlotWriter, room: memoryview, pieces: list[Piece]
+) -> None:
+    """Write these pieces of what a record saved."""
+    if not pieces:
+        return
+    content = log.content(found)
+    room[: len(content)] = content  # O_DIRECT wants memory on a page boundary
+    for start, end, _inside in pieces:
+        at = found.record.offset
+        writer.write(start, room[start - at : end - at])
+
+
+def _put_late(
+    late: list[tuple[UndoLog, Found]],
+    identity: dict[int, Spans],
+    writers: dict[int, SlotWriter],
+    room: memoryview,
+) -> None:
+    """Write the identity blocks, each once: a newer one must not be seen beside older content."""
+    done: dict[int, list[Range]] = {number: [] for number in writers}
+    for log, found in reversed(late):
+        number = _number(log, found)
+        wanted = [
+            piece
+            for start, end, inside in identity[number].cut(*_span(found))
+            if inside
+            for piece in Spans(done[number]).cut(start, end)
+            if not piece[2]
+        ]
+        _put(log, found, writers[number], room, wanted)
+        done[number] += [(start, end) for start, end, _inside in wanted]
 
 
 def _destroy(writers: dict[int, SlotWriter], identity: dict[int, Spans], room: memoryview) -> None:

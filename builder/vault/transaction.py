@@ -125,10 +125,11 @@ class Transaction:
             raise StateUnreadable(
                 f"The state of {self._disk} is not what it was a moment ago.", "Try again."
             )
-        chain.sweep(self._vault, self._before)
-        if self._chained:
-            self._parent = chain.digest_of(self._vault, self._before.txid)
-        self._need_room()
+        with chain.readable(self._vault):
+            chain.sweep(self._vault, self._before)
+            if self._chained:
+                self._parent = chain.digest_of(self._vault, self._before.txid)
+            self._need_room()
         header = Header(
             self.txid,
             self._name,
@@ -256,4 +257,4 @@ class Transaction:
 
     def _free(self) -> int:
         size = os.statvfs(self._vault)
-        return size.f_bfree * size.f_frsize
+        return size.f_bavail * size.f_frsize
