@@ -136,6 +136,8 @@ class LogFile:
             self._drain()
 
     def _drain(self) -> None:
+        if self._broken:
+            raise WriteFailed(f"{self._path} could not be written before.")
         data = memoryview(b"".join(self._parts))
         self._parts.clear()
         self._gathered = 0
@@ -169,8 +171,6 @@ class LogFile:
         return True
 
     def _try(self, act: Callable[[], Result]) -> Result:
-        if self._broken:
-            raise WriteFailed(f"{self._path} could not be written before.")
         try:
             return act()
         except OSError as error:

@@ -87,7 +87,7 @@ class UndoLog:
         count = 0
         while found := self._record(at):
             if found.record.sequence != count or not self._fits(found.record):
-                break
+                raise UndoLogDamaged(f"{self._path} makes no sense at byte {at}.")
             if found.record.flags & SEAL:
                 return
             yield found
