@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Random file systems, random work, backups by the ext4 detector, judged by an oracle.
 
+Rounds with images alone show the detector each order of reads and writes; live rounds go through
+the whole engine, tracker, passes and freeze, while files change.
+
 DPSR_ROUNDS says how many rounds, DPSR_SEED which is the first: a failure names its seed.
 """
 
@@ -10,13 +13,18 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
 
 import pytest
 
+from builder.still import live
+from core.errors import NeverQuiet
+from tests.support import update_pair
 from tests.support.churn import frozen
 from tests.support.churn_trees import Trees
 from tests.support.ext4_pair import Moving, Pair, detector, grown, random_mkfs, random_mount, writes
+from tests.support.live_pair import disturbed
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="mounts file systems")
 
@@ -102,6 +110,42 @@ def back_up_moving(pair: Pair, work: Callable[[], None], rng: random.Random) -> 
     pair.fix_up(images[-1])
 
 
+def live_round(folder: Path, seed: int) -> None:
+    """A first copy and three updates of a mounted file system, most while files change."""
+    rng = random.Random(seed)
+    options = random_mkfs(rng)
+    size = rng.choice((64, 96)) * MIB
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        update_pair.Pair(folder, size, options, random_mount(rng, options)) as pair,
+        ExitStack() as stack,
+    ):
+        trees, churn = Trees(pair.top, seed), grown(pair, seed, 60)
+        stack.callback(churn.close)
+        pair.prepare()
+        for number in range(3):
+            if rng.random() < 0.2:
+                churn.close()
+                pair.again()
+            # Mounted again or not, it was never cut off; now and then nobody knows.
+            mounts = pair.mounts if rng.random() < 0.9 else 0
+            churn.work(rng.choice((0, 3, 20, 80)))
+            for change in rng.sample((trees.overwrite, trees.reshape), rng.randint(0, 2)):
+                change()
+            for limit in ("_LEFT", "_SMALL"):
+                patch.setattr(live, limit, rng.choice((128 << 10, MIB, 32 * MIB)))
+            busy = (
+                disturbed(pair.top / "busy", seed + number, rng.choice((0.002, 0.01, 0.05)))
+                if rng.random() < 0.7
+                else nullcontext()
+            )
+            with busy:
+                try:
+                    pair.update(mounts=mounts)
+                except NeverQuiet:  # which is no fault; but the slot is no copy any more
+                    pair.prepare()
+
+
 @pytest.mark.timeout(3000)
 def test_random_rounds(folder: Path) -> None:
     for seed in range(SEED, SEED + ROUNDS):
@@ -117,11 +161,26 @@ def test_thousands_of_rounds(folder: Path) -> None:
         sys.stdout.flush()
 
 
-def one_round(folder: Path, seed: int) -> None:
+@pytest.mark.timeout(3000)
+def test_random_live_rounds(folder: Path) -> None:
+    for seed in range(SEED, SEED + ROUNDS // 2):
+        one_round(folder, seed, live_round)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(0)
+def test_thousands_of_live_rounds(folder: Path) -> None:
+    for seed in range(SEED, SEED + max(ROUNDS, 2000)):
+        one_round(folder, seed, live_round)
+        sys.stdout.write(f"live round {seed} is right\n")
+        sys.stdout.flush()
+
+
+def one_round(folder: Path, seed: int, kind: Callable[[Path, int], None] | None = None) -> None:
     home = folder / str(seed)
     home.mkdir()
     try:
-        (still_round, moving_round)[seed % 2](home, seed)
+        (kind or (still_round, moving_round)[seed % 2])(home, seed)
     except BaseException as error:
         error.add_note(f"DPSR_SEED={seed} repeats this round")
         raise

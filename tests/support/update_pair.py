@@ -11,6 +11,7 @@ from typing import Final
 
 import pytest
 
+from builder.change.superblock import parse
 from builder.copying.direct import SlotWriter
 from builder.still.live import LiveOptions, copy_live
 from core import points
@@ -64,6 +65,12 @@ class Pair(ext4_pair.Pair):
     """By the last update, identity blocks among it."""
 
     @property
+    def mounts(self) -> int:
+        """How often the volume was mounted."""
+        with self.volume.open("rb") as image:
+            return parse(image.read(2048)[1024:], "it").mounts
+
+    @property
     def kept(self) -> Path:
         """The volume as it was at the point `frozen`."""
         return self.volume.with_name("kept")
@@ -96,12 +103,16 @@ class Pair(ext4_pair.Pair):
         begin: Callable[[Found], None] = lambda _: None,
         *,
         full: bool = False,
+        mounts: int | None = None,
     ) -> Instant:
-        """A backup; the oracle must find nothing wrong with it."""
+        """A backup; the oracle must find nothing wrong with it.
+
+        `mounts`: what the machine remembers; by default the truth.
+        """
         assert self.last is not None
         earlier = Earlier(
             always=self.fixed.union(self.last.swap["root"]),
-            mounts=self.last.mounts["root"],
+            mounts=self.last.mounts["root"] if mounts is None else mounts,
             full=full,
         )
         source = replace(self.source, earlier=earlier)
