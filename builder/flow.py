@@ -15,12 +15,12 @@ import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Final
 
-from builder import control, remember, slots, work
+from builder import again, control, remember, slots, work
 from builder.copying.direct import Writer
 from builder.fixup.clone import fix_clone
 from builder.fixup.fix import fix_up, need_fixups
@@ -77,6 +77,7 @@ Confirm = Callable[[Plan], None]
 def prepare(disk_name: str, wish: Wish, screen: Screen, confirm: Confirm) -> Manifest:
     """Make the disk called `disk_name` the DPSR disk: the first full copy of the running system.
 
+    With `wish.again` the disk of the set is laid out anew; its name may be left out then.
     Raises Refused (nothing was written) or StepFailed (`disk_holds` says what is on the disk).
     """
     begun = time.monotonic()
@@ -218,16 +219,20 @@ def fixup(disk_name: str, screen: Screen) -> None:
 
 def show(disk_name: str, wish: Wish) -> Plan:
     """The plan alone, for `dpsr plan`. Raises Refused."""
-    return _plan(disk_name, wish)[0]
+    return _plan(disk_name, replace(wish, again=True))[0]
 
 
 def _plan(disk_name: str, wish: Wish) -> tuple[Plan, bool]:
     """The plan, and whether the disk is laid out by it already, by a prepare that did not end."""
+    known = settings.load()
     machine = look()
     _refuse_on_copy(machine)
+    disk_name = disk_name or again.recorded_name(known, wish)
     disk = find_disk(machine, disk_name)
     check_name(machine, disk_name, yes=wish.yes)
-    ours = any(disk.guid == known.guid for known in settings.load().sets)
+    again.refuse_complete(disk, known, wish)
+    wish = again.as_before(machine, known, wish)
+    ours = any(disk.guid == recorded.guid for recorded in known.sets)
     fstab = FSTAB.read_text("utf-8")
     plan = make_plan(machine, disk, wish, fstab, Fresh(secrets.token_bytes), ours=ours)
     found = adopt(machine, disk, plan)

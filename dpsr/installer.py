@@ -5,6 +5,7 @@ import json
 import os
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import typer
@@ -67,24 +68,34 @@ def plan(
 
 
 def prepare(
-    disk: str = _DISK,
+    disk: str = typer.Argument(
+        "",
+        metavar="DISK",
+        show_default=False,
+        help="As for the other commands. With --again it may be left out.",
+    ),
     yes: bool = typer.Option(
         False, "--yes", help="Do not ask. DISK must be a serial number, a WWN or a by-id link."
     ),
     name: str = _NAME,
     volume: list[str] = _VOLUME,
     exclude: list[str] = _EXCLUDE,
+    again: bool = typer.Option(
+        False, "--again", help="Lay the DPSR disk out anew: file systems grew, came or went."
+    ),
     progress: str = _PROGRESS,
 ) -> None:
     """Make the first full clone of the running system on DISK. Everything on DISK is lost.
 
     Asks for the serial number of the disk. A run that was interrupted goes on when it is started
-    again.
+    again. With --again there is no copy that starts until it is complete.
 
     Example: dpsr prepare S3Z1NB0K123456
     """
     check_progress(progress)
-    wish = _wish(name, volume, exclude, yes=yes)
+    wish = replace(_wish(name, volume, exclude), yes=yes, again=again)
+    if not disk and not again:
+        raise typer.BadParameter("name the disk: `dpsr disks` lists them", param_hint="DISK")
     if os.geteuid() != 0:
         raise NotRoot("prepare")
     from builder.flow import prepare as carry_out
@@ -143,7 +154,7 @@ def add_commands(app: typer.Typer) -> None:
         app.command()(command)
 
 
-def _wish(name: str, volume: list[str], exclude: list[str], *, yes: bool = False) -> "Wish":
+def _wish(name: str, volume: list[str], exclude: list[str]) -> "Wish":
     from builder.plan.wish import Wish
     from core.settings import is_name
 
@@ -152,7 +163,7 @@ def _wish(name: str, volume: list[str], exclude: list[str], *, yes: bool = False
             "use up to 32 letters, digits, - and _, beginning with a letter or digit",
             param_hint="--name",
         )
-    return Wish(name, tuple(volume), tuple(exclude), yes)
+    return Wish(name, tuple(volume), tuple(exclude))
 
 
 def check_progress(progress: str) -> None:

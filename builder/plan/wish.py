@@ -16,6 +16,8 @@ class Wish:
     """Mount points to leave out."""
     yes: bool = False
     """Nobody is going to be asked."""
+    again: bool = False
+    """The disk holds a complete copy already, and is to be laid out for the system as it is now."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,6 +37,7 @@ from core.errors.failures import (
     WriteFailed,
 )
 from core.errors.refusals import (
+    AlreadyPrepared,
     AlreadyRunning,
     AmbiguousDisk,
     BadSettings,
@@ -75,6 +76,7 @@ from core.errors.refusals import (
 )
 
 __all__ = [
+    "AlreadyPrepared",
     "AlreadyRunning",
     "AmbiguousDisk",
     "BadSettings",

@@ -313,3 +313,10 @@ class WorkOnCopy(Refused):
         "Fetch what you need from the copy first. To give the rest up, run the command again with "
         "--discard-work-on-copy."
     )
+
+
+class AlreadyPrepared(Refused):
+    """The disk is a DPSR disk already, and holds a complete copy."""
+
+    exit_code = 45
+    hint = "`dpsr update` brings it up to date; `dpsr prepare --again` lays it out anew."
