@@ -41,14 +41,14 @@ from builder.vault.transaction import Transaction
 from core import points, settings
 from core.claim import locked
 from core.errors import RunningFromCopy, ToolError
-from core.files import lock
+from core.files import LOCK, lock
 from core.machine.find import find_disk
 from core.machine.look import look
 from core.model.copy import Plan
 from core.model.live import Found
 from core.model.machine import Machine
 from core.model.manifest import Manifest
-from core.namespace import LOCK, go_private
+from core.namespace import go_private
 from core.screen import Screen, duration, human
 from core.signals import Ended, deferred
 from grub.clone import install_on_clone

@@ -2,8 +2,7 @@
 """Ends the use of a DPSR disk on this machine; the copy on it stays as it is."""
 
 from core import record, settings
-from core.files import lock
-from core.namespace import LOCK
+from core.files import LOCK, lock
 from core.screen import Screen
 from core.settings import BackupSet
 from grub import order

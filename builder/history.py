@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 from builder.target import find_target
 from builder.vault import chain
-from core.files import lock
+from core.files import LOCK, lock
 from core.model.manifest import Manifest
-from core.namespace import LOCK, go_private, mounted
+from core.namespace import go_private, mounted
 from grub.state import read_state
 
 

@@ -11,7 +11,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
+from builder.shape_now import shape_now
 from core.errors import AmbiguousDisk, ToolError
+from core.files import LOCK, held_by
 from core.machine.counters import read_counters
 from core.machine.find import find_recorded
 from core.machine.udev import is_ignored
@@ -45,13 +47,22 @@ class Status:
     written: Written | None
     trouble: str
     """Why the disk did not answer; empty when it did, or was not asked."""
+    at_work: str
+    """What a dpsr that runs at this moment says of itself; empty: none does, or no root asked."""
+    changes: tuple[str, ...]
+    """In what the DPSR disk does not fit the system any more, a sentence each."""
     asked: bool
     """False without root: then all of it is what is on record."""
 
     @property
     def healthy(self) -> bool:
-        """A complete copy, on a disk that answers."""
-        return self.state == "clean" and self.disk is not None and not self.trouble
+        """A complete copy of the whole system, on a disk that answers."""
+        return (
+            self.state == "clean"
+            and self.disk is not None
+            and not self.trouble
+            and not self.changes
+        )
 
 
 def status(machine: Machine, settings: Settings, name: str) -> Status:
@@ -77,6 +88,8 @@ def status(machine: Machine, settings: Settings, name: str) -> Status:
         record=record,
         written=None if home else _written(machine, record),
         trouble=trouble,
+        at_work=held_by(LOCK),
+        changes=() if home or recorded is None else shape_now(machine, recorded, disk),
         asked=os.geteuid() == 0,
     )
 

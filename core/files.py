@@ -7,8 +7,12 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Final
 
 from core.errors import AlreadyRunning
+
+LOCK: Final = Path("/run/dpsr/lock")
+"""Held by whoever looks into the DPSR disk or changes it: one at a time."""
 
 
 def write_durably(path: Path, data: bytes, mode: int = 0o644) -> None:
@@ -60,3 +64,15 @@ def lock(path: Path, what: str) -> Iterator[None]:
         stream.flush()
         yield
         stream.truncate(0)
+
+
+def held_by(path: Path) -> str:
+    """What the one who holds the lock file `path` says of itself; empty when nobody does."""
+    try:
+        with open(path, "rb") as stream:
+            fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            return ""
+    except BlockingIOError:
+        return path.read_text("utf-8", "replace").strip() or "dpsr"
+    except OSError:
+        return ""

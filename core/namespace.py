@@ -21,8 +21,6 @@ _MS_SLAVE: Final = 0x80000
 
 RUNTIME: Final = Path("/run/dpsr")
 """Mount points and other things that may vanish at a reboot."""
-LOCK: Final = RUNTIME / "lock"
-"""Held by whoever looks at the DPSR disk or changes it: one at a time."""
 
 
 def go_private() -> None:

@@ -16,7 +16,7 @@ def status(name: str = _NAME, as_json: bool = _JSON) -> None:
     """Say whether there is a good copy and how old it is, or that you are running from it.
 
     Exit code 0: there is a good copy. 70: there is none. 71: its disk is not there or does not
-    answer.
+    answer. 73: the system has file systems that the copy does not hold.
 
     Example: dpsr status
     """

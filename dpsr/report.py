@@ -66,6 +66,8 @@ def status_as_json(found: Status, now: datetime) -> dict[str, Any]:
         "written_since_bytes": found.written.size if found.written else None,
         "written_since_complete": found.written.complete if found.written else None,
         "trouble": found.trouble or None,
+        "at_work": found.at_work or None,
+        "changes": list(found.changes),
         "healthy": found.healthy,
     }
 
@@ -97,8 +99,12 @@ def _headline(found: Status) -> str:
         return "The DPSR disk does NOT ANSWER as it should."
     if found.state == "none":
         return "There is NO copy that is known to be good."
+    if found.state in {"updating", "rolling-back"} and found.at_work:
+        return f"A backup is being made now ({found.at_work})."
     if found.state in {"updating", "rolling-back"}:
-        return "A backup was interrupted. The DPSR disk repairs itself when it is started."
+        return "A backup was interrupted. The next `dpsr update` first takes it back."
+    if found.changes:
+        return "There is a copy of this system, but NOT OF ALL of it."
     return "There is a good copy of this system."
 
 
@@ -135,6 +141,10 @@ def _next(found: Status) -> list[str]:
         return ["", "Next: look whether the disk is plugged in; `dpsr disks` lists what is there."]
     if found.trouble:
         return ["", found.trouble]
+    if found.state in {"updating", "rolling-back"} and not found.at_work:
+        return ["", "Next: dpsr update"]
+    if found.changes:
+        return ["", *found.changes, "", "Next: dpsr prepare --again takes it up."]
     return []
 
 

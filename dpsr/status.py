@@ -8,13 +8,13 @@ import sys
 def show(name: str, *, as_json: bool) -> int:
     """Print the status of the backup set `name`; returns the exit code.
 
-    0: there is a good copy. Else that of NoCopy or CopyUnreachable.
+    0: there is a good copy. Else that of NoCopy, CopyUnreachable or CopyOutgrown.
     """
     from datetime import UTC, datetime
 
     from builder.status import status
     from core import settings
-    from core.errors import CopyUnreachable, NoCopy
+    from core.errors import CopyOutgrown, CopyUnreachable, NoCopy
     from core.machine.look import glance, look
     from dpsr.report import status_as_json, status_as_text
 
@@ -29,4 +29,6 @@ def show(name: str, *, as_json: bool) -> int:
         sys.stdout.write(status_as_text(found, now))
     if found.state in {"none", "building"}:
         return NoCopy.exit_code
+    if found.state == "clean" and found.disk and not found.trouble and found.changes:
+        return CopyOutgrown.exit_code
     return 0 if found.healthy else CopyUnreachable.exit_code

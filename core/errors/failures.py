@@ -148,3 +148,10 @@ class CopyStale(ToolError):
 
     exit_code = 72
     hint = "Run `dpsr update`."
+
+
+class CopyOutgrown(ToolError):
+    """The system has file systems that the DPSR disk has no place for, or not enough."""
+
+    exit_code = 73
+    hint = "Take it up with `dpsr prepare --again`."

@@ -51,6 +51,8 @@ def world(monkeypatch: pytest.MonkeyPatch) -> World:
     monkeypatch.setattr(room, "read_record", lambda _name: made.record)
     monkeypatch.setattr(room, "read_counters", lambda _v: Counters("boot", (("/", 1500),)))
     monkeypatch.setattr(room, "is_ignored", lambda _dev: True)
+    monkeypatch.setattr(room, "held_by", lambda _path: "")
+    monkeypatch.setattr(room, "shape_now", lambda _machine, _known, _disk: ())
     monkeypatch.setattr("os.geteuid", lambda: 0 if made.root else 1000)
     return made
 

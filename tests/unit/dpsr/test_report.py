@@ -31,7 +31,8 @@ RECORD = Record(
 GOOD = Status(
     name="system", state="clean", generation=1, taken=TAKEN, running_from="primary", hidden=False,
     recorded=RECORDED, disk=DISK, sources={"/": "/dev/sda2"}, booted=False, record=RECORD,
-    written=Written(200 * MIB, complete=True), trouble="", asked=True,
+    written=Written(200 * MIB, complete=True), trouble="", at_work="", changes=(),
+    asked=True,
 )  # fmt: skip
 NONE = replace(
     GOOD,
@@ -59,8 +60,10 @@ def test_a_good_copy_reads_well() -> None:
     ("change", "said", "next_step"),
     [
         ({"state": "building"}, "NOT COMPLETE", "dpsr prepare S3Z1NB0K"),
-        ({"state": "updating"}, "interrupted", ""),
-        ({"state": "rolling-back"}, "interrupted", ""),
+        ({"state": "updating"}, "interrupted", "Next: dpsr update"),
+        ({"state": "rolling-back"}, "interrupted", "Next: dpsr update"),
+        ({"state": "updating", "at_work": "dpsr update, process 7"}, "is being made now", ""),
+        ({"changes": ("/srv is new.",)}, "NOT OF ALL", "Next: dpsr prepare --again"),
         ({"disk": None}, "NOT THERE", "plugged in"),
         ({"trouble": "The state block cannot be read."}, "NOT ANSWER", "cannot be read"),
         ({"state": "none"}, "NO copy", "dpsr prepare S3Z1NB0K"),
