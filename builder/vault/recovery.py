@@ -44,6 +44,7 @@ def finish(disk: str, state_at: int, vault: Path, slot_path: SlotPath, screen: S
     if state.state == "updating":
         screen.step(f"Taking back an interrupted update: the backup of {state.taken} returns")
         with UndoLog(vault / undolog.file_name(state.txid)) as log:
+            log.sync()  # a process that was killed may have left more than the disk has yet
             before = log.header.before
             if log.header.txid != state.txid or before.gen != state.gen:
                 raise UndoLogDamaged("The undo log in the vault is that of another update.")

@@ -104,8 +104,8 @@ class Transaction:
         reason: BaseException | None,
         _trace: TracebackType | None,
     ) -> None:
-        holds = COMPLETE if self._committed else self._end()
-        self._stack.close()
+        with self._stack:
+            holds = COMPLETE if self._committed else self._end()
         if isinstance(reason, ToolError | Ended) and holds:
             reason.disk_holds = reason.disk_holds or holds
         if isinstance(reason, NoRoom):
@@ -239,7 +239,7 @@ class Transaction:
             raise self._full()
 
     def _more_room(self) -> bool:
-        with suppress(ToolError):
+        with suppress(ToolError, OSError):
             if chain.drop_oldest(self._vault, self._before):
                 self._screen.note("The oldest generation was dropped: the vault is full")
                 return True

@@ -78,6 +78,13 @@ class UndoLog:
     def __exit__(self, *_: object) -> None:
         os.close(self._file)
 
+    def sync(self) -> None:
+        """Return when what is read would outlast a power cut, too. Raises UndoLogDamaged."""
+        try:
+            os.fsync(self._file)
+        except OSError as error:
+            raise UndoLogDamaged(f"{self._path} cannot be kept: {error.strerror}.") from error
+
     def records(self, *, need_seal: bool = False) -> Iterator[Found]:
         """The whole records in order, each checked. Raises UndoLogDamaged at the end of the log.
 
