@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
@@ -200,6 +201,28 @@ def a_busy_update(folder: Path, seed: int) -> Case:
     return recorded(disk, job, {1: before, 2: final}, {2: 1})
 
 
+def a_crowded_update(folder: Path, seed: int) -> Case:
+    """The vault is full in the middle; the two oldest of three generations make room."""
+    disk = VaultDisk.make(folder, seed)
+    for gen in (2, 3):
+        disk.update(next_content(disk.content, seed + gen))
+    before = disk.content
+    after = next_content(before, seed + 100)
+    real = LogFile._allocate
+    tries = iter([True, False, False, False, True])
+
+    def allocate(self: LogFile, end: int) -> bool:
+        return next(tries, True) and real(self, end)
+
+    def job(disk: VaultDisk) -> None:
+        with mock.patch.object(LogFile, "_allocate", allocate):
+            disk.update(after)
+
+    case = recorded(disk, job, {3: before, 4: after}, {4: 1})
+    assert [each.generation for each in generations(disk.vault, disk.state)] == [4, 3]
+    return case
+
+
 class Broken(Exception):
     """Stands for any failure in the middle of an update."""
 
@@ -230,11 +253,19 @@ def a_roll_back(folder: Path, seed: int, updates: int = 3) -> Case:
 MAKERS = {
     "update": an_update,
     "busy": a_busy_update,
+    "crowded": a_crowded_update,
     "booted": lambda folder, seed: an_update(folder, seed, chained=False),
     "failed": a_failed_update,
     "back": a_roll_back,
 }
-ENDS = {"update": {1, 2}, "busy": {1, 2}, "booted": {1, 2}, "failed": {1}, "back": {1, 4}}
+ENDS = {
+    "update": {1, 2},
+    "busy": {1, 2},
+    "crowded": {3, 4},
+    "booted": {1, 2},
+    "failed": {1},
+    "back": {1, 4},
+}
 
 
 @pytest.mark.parametrize("what", MAKERS)
