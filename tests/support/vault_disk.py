@@ -172,3 +172,11 @@ def no_change(disk: VaultDisk) -> Iterator[None]:
     yield
     assert disk.state == state
     assert disk.content == before
+
+
+def broken_update(disk: VaultDisk, error: BaseException, **changes: object) -> None:
+    """It fails when all is written and nothing committed."""
+    before = disk.content
+    with disk.transaction(**changes) as running:
+        write_content(running.begin(SIZE), before, next_content(before, 2))
+        raise error

@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What goes wrong in the middle: the disk says the truth, and the person hears it."""
 
-import contextlib
 import errno
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,26 +11,21 @@ import pytest
 
 from builder.copying import undo
 from builder.copying.direct import SlotWriter
-from builder.vault import chain, transaction, undolog
+from builder.vault import chain, transaction
 from core.errors import (
-    ChainClosed,
     CopyDiffers,
-    NoSuchGeneration,
     ReadFailed,
     StateUnreadable,
-    UndoLogDamaged,
-    VaultFull,
     WriteFailed,
 )
 from core.model.state import State
-from core.run import run
 from core.signals import Ended
 from grub import state as state_block
-from tests.support.block import image, loop, mounted
 from tests.support.vault_disk import (
     NAMES,
     SIZE,
     VaultDisk,
+    broken_update,
     manifest_of,
     next_content,
     no_change,
@@ -44,14 +38,6 @@ from tests.support.vault_disk import (
 def disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> VaultDisk:
     monkeypatch.setattr(undo, "ROOM", 4 * 4096)
     return VaultDisk.make(tmp_path)
-
-
-def broken_update(disk: VaultDisk, error: BaseException, **changes: object) -> None:
-    """It fails when all is written and nothing committed."""
-    before = disk.content
-    with disk.transaction(**changes) as running:
-        write_content(running.begin(SIZE), before, next_content(before, 2))
-        raise error
 
 
 def test_an_error_in_the_middle_goes_back_at_once(disk: VaultDisk) -> None:
@@ -236,173 +222,6 @@ def test_a_vault_that_cannot_be_read_stops_it_at_once(
     (disk.vault / f"manifest-{state.txid}.json").unlink()
     with no_change(disk), pytest.raises(ReadFailed), running:
         running.begin(SIZE)
-
-
-# Ways back.
-
-
-def test_a_booted_copy_closes_the_chain(disk: VaultDisk) -> None:
-    disk.update(next_content(disk.content, 2))
-    disk.say(booted=True)
-    with no_change(disk), pytest.raises(ChainClosed):
-        disk.roll_back(1)
-    with no_change(disk), pytest.raises(WriteFailed):
-        broken_update(disk, WriteFailed("something else"), chained=False)
-    manifest = disk.update(next_content(disk.content, 3), chained=False)
-    assert (manifest.parent, manifest.undo_log) == ("", "")
-    assert disk.state.gen == 3
-    assert not disk.state.booted
-    assert disk.files() == {f"manifest-{manifest.txid}.json"}
-    with no_change(disk), pytest.raises(NoSuchGeneration):
-        disk.roll_back(2)
-
-
-def test_a_log_that_is_missing_ends_the_way_back(disk: VaultDisk) -> None:
-    logs = [disk.update(next_content(disk.content, seed)).undo_log for seed in range(2, 6)]
-    (disk.vault / logs[1]).unlink()
-    with no_change(disk), pytest.raises(NoSuchGeneration, match="to: 4, 3"):
-        disk.roll_back(2)
-    disk.roll_back(3)
-
-
-@pytest.mark.parametrize("where", [0.3, 0.6, 0.99])
-def test_a_log_that_is_damaged_is_seen_before_anything_is_written(
-    disk: VaultDisk, where: float
-) -> None:
-    path = disk.vault / disk.update(next_content(disk.content, 2)).undo_log
-    data = bytearray(path.read_bytes())
-    data[int(len(data) * where)] ^= 1
-    path.write_bytes(data)
-    with no_change(disk), pytest.raises(UndoLogDamaged):
-        disk.roll_back(1)
-
-
-def test_a_damaged_log_never_passes_for_a_torn_one(disk: VaultDisk) -> None:
-    """An interrupted update whose log lost something that had been on the disk."""
-    with pytest.raises(KeyboardInterrupt):
-        interrupted(disk)
-    [path] = disk.vault.glob("undo-*")
-    data = bytearray(path.read_bytes())
-    data[600] ^= 1
-    path.write_bytes(data)
-    with pytest.raises(UndoLogDamaged):
-        disk.recover()
-    assert disk.state.state == "updating"
-
-
-def interrupted(disk: VaultDisk) -> None:
-    """As a kill leaves it."""
-    running = disk.transaction()
-    running.__enter__()
-    write_content(running.begin(SIZE), disk.content, next_content(disk.content, 2))
-    raise KeyboardInterrupt
-
-
-def test_a_log_that_is_gone_is_said(disk: VaultDisk) -> None:
-    with pytest.raises(KeyboardInterrupt):
-        interrupted(disk)
-    [path] = disk.vault.glob("undo-*")
-    path.unlink()
-    with pytest.raises(UndoLogDamaged):
-        disk.recover()
-    assert disk.state.state == "updating"
-
-
-def test_a_sweep_deletes_only_what_the_chain_does_not_name(disk: VaultDisk) -> None:
-    for seed in (2, 3):
-        disk.update(next_content(disk.content, seed))
-    kept = disk.files() | {"lost+found", "digest-1", "notes"}
-    (disk.vault / "lost+found").mkdir()
-    for name in ("digest-1", "notes", "manifest-x.json", "undo-x.part", ".manifest-y.json.part"):
-        (disk.vault / name).write_bytes(b"anything")
-    chain.sweep(disk.vault, disk.state)
-    assert disk.files() == kept
-    assert [each.generation for each in chain.generations(disk.vault, disk.state)] == [3, 2, 1]
-
-
-def test_nothing_is_swept_while_an_update_runs(disk: VaultDisk) -> None:
-    with disk.transaction() as running:
-        running.begin(SIZE)
-        with pytest.raises(ValueError, match="updating"):
-            chain.sweep(disk.vault, disk.state)
-        assert len(chain.generations(disk.vault, disk.state)) == 1
-
-
-def test_many_generations(disk: VaultDisk) -> None:
-    contents = [disk.content]
-    for seed in range(2, 32):
-        contents.append(next_content(contents[-1], seed, 3))
-        disk.update(contents[-1])
-    assert len(chain.generations(disk.vault, disk.state)) == 31
-    disk.roll_back(7)
-    assert disk.content == contents[6]
-    disk.update(contents[0])
-    disk.roll_back(1)
-    assert disk.content == contents[0]
-
-
-# A vault that is full.
-
-
-@pytest.fixture
-def small_vault(
-    disk: VaultDisk, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[VaultDisk]:
-    """An ext4 with room for two or three undo logs."""
-    monkeypatch.setattr(undolog, "STEP", 64 << 10)
-    path = image(tmp_path_factory.mktemp("vault") / "image", 1 << 20)
-    run("mke2fs", "-q", "-t", "ext4", "-b", "1024", "-m", "0", "-O", "^has_journal", str(path))
-    with loop(path) as device, mounted(device, path.with_name("mnt")) as folder:
-        for each in disk.vault.iterdir():
-            (folder / each.name).write_bytes(each.read_bytes())
-        disk.vault = folder
-        yield disk
-
-
-def test_the_oldest_generations_make_room(small_vault: VaultDisk) -> None:
-    disk = small_vault
-    for seed in range(2, 14):
-        disk.update(next_content(disk.content, seed, 20))
-    known = [each.generation for each in chain.generations(disk.vault, disk.state)]
-    assert known[0] == 13
-    assert 2 <= len(known) < 12
-    assert any("dropped" in line for line in disk.screen.said)
-    disk.roll_back(known[-1])
-
-
-def test_without_any_left_the_update_goes_back(small_vault: VaultDisk) -> None:
-    disk = small_vault
-    rest = os.statvfs(disk.vault)
-    (disk.vault / "ballast").write_bytes(bytes(rest.f_bavail * rest.f_frsize - (150 << 10)))
-    with no_change(disk), pytest.raises(VaultFull, match="needs up to") as error:
-        disk.update(next_content(disk.content, 2, 20))
-    assert "as before" in error.value.disk_holds
-    assert disk.recover() == disk.state
-
-
-def test_what_can_never_fit_is_refused_at_once(small_vault: VaultDisk) -> None:
-    disk = small_vault
-    with (
-        no_change(disk),
-        pytest.raises(VaultFull) as error,
-        disk.transaction() as running,
-    ):
-        running.begin(1 << 30)
-    assert not error.value.disk_holds
-    assert "1.0 GiB" in str(error.value)
-
-
-def test_a_full_vault_does_not_stop_the_way_back(small_vault: VaultDisk) -> None:
-    disk = small_vault
-    before = disk.content
-    disk.update(next_content(before, 2))
-    ballast = (disk.vault / "ballast").open("wb", buffering=0)
-    with ballast, contextlib.suppress(OSError):
-        while ballast.write(bytes(1024)) == 1024:
-            pass
-    assert os.statvfs(disk.vault).f_bavail == 0
-    disk.roll_back(1)
-    assert disk.content == before
 
 
 def test_all_slots_take_part(disk: VaultDisk) -> None:

@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A vault that is full: older generations make room, else the update goes back."""
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from builder.copying import undo
+from builder.vault import chain, undolog
+from core.errors import (
+    VaultFull,
+)
+from core.run import run
+from tests.support.block import image, loop, mounted
+from tests.support.vault_disk import (
+    VaultDisk,
+    next_content,
+    no_change,
+)
+
+
+@pytest.fixture
+def disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> VaultDisk:
+    monkeypatch.setattr(undo, "ROOM", 4 * 4096)
+    return VaultDisk.make(tmp_path)
+
+
+@pytest.fixture
+def small_vault(
+    disk: VaultDisk, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[VaultDisk]:
+    """An ext4 with room for two or three undo logs."""
+    monkeypatch.setattr(undolog, "STEP", 64 << 10)
+    path = image(tmp_path_factory.mktemp("vault") / "image", 1 << 20)
+    run("mke2fs", "-q", "-t", "ext4", "-b", "1024", "-m", "0", "-O", "^has_journal", str(path))
+    with loop(path) as device, mounted(device, path.with_name("mnt")) as folder:
+        for each in disk.vault.iterdir():
+            (folder / each.name).write_bytes(each.read_bytes())
+        disk.vault = folder
+        yield disk
+
+
+def test_the_oldest_generations_make_room(small_vault: VaultDisk) -> None:
+    disk = small_vault
+    for seed in range(2, 14):
+        disk.update(next_content(disk.content, seed, 20))
+    known = [each.generation for each in chain.generations(disk.vault, disk.state)]
+    assert known[0] == 13
+    assert 2 <= len(known) < 12
+    assert any("dropped" in line for line in disk.screen.said)
+    disk.roll_back(known[-1])
+
+
+def test_without_any_left_the_update_goes_back(small_vault: VaultDisk) -> None:
+    disk = small_vault
+    rest = os.statvfs(disk.vault)
+    (disk.vault / "ballast").write_bytes(bytes(rest.f_bavail * rest.f_frsize - (150 << 10)))
+    with no_change(disk), pytest.raises(VaultFull, match="needs up to") as error:
+        disk.update(next_content(disk.content, 2, 20))
+    assert "as before" in error.value.disk_holds
+    assert disk.recover() == disk.state
+
+
+def test_what_can_never_fit_is_refused_at_once(small_vault: VaultDisk) -> None:
+    disk = small_vault
+    with (
+        no_change(disk),
+        pytest.raises(VaultFull) as error,
+        disk.transaction() as running,
+    ):
+        running.begin(1 << 30)
+    assert not error.value.disk_holds
+    assert "1.0 GiB" in str(error.value)
+
+
+def test_a_full_vault_does_not_stop_the_way_back(small_vault: VaultDisk) -> None:
+    disk = small_vault
+    before = disk.content
+    disk.update(next_content(before, 2))
+    ballast = (disk.vault / "ballast").open("wb", buffering=0)
+    with ballast, contextlib.suppress(OSError):
+        while ballast.write(bytes(1024)) == 1024:
+            pass
+    assert os.statvfs(disk.vault).f_bavail == 0
+    disk.roll_back(1)
+    assert disk.content == before
