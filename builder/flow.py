@@ -25,7 +25,7 @@ from builder.copying.direct import Writer
 from builder.fixup.clone import fix_clone
 from builder.fixup.fix import fix_up, need_fixups
 from builder.fixup.overlay import clean_leftovers
-from builder.fixup.prepared import fix_prepared, is_prepared
+from builder.fixup.prepared import is_prepared
 from builder.partition import adopt, make_file_systems, need_partitioning, partition
 from builder.plan.clone import plan_clone
 from builder.plan.guards import check_change, check_disk, check_name
@@ -33,6 +33,7 @@ from builder.plan.identity import Fresh
 from builder.plan.layout import make_plan
 from builder.plan.recorded import copy_only, plan_update
 from builder.plan.wish import How, Wish
+from builder.refix import refix
 from builder.status import copy_we_run_from
 from builder.still.hooks import Hooks
 from builder.still.live import LiveOptions, copy_live
@@ -114,7 +115,8 @@ def prepare(disk_name: str, wish: Wish, screen: Screen, confirm: Confirm) -> Man
             fixed = fix_up(plan, instant.identity, screen)
             points.reach("fixed")
             with ExitStack() as stack:
-                slots.write_fixups(plan, fixed, slots.direct_writers(plan, stack))
+                paths = slots.paths_of(plan)
+                slots.write_fixups(fixed, slots.direct_writers(paths, stack), paths)
             points.reach("written")
 
             manifest = control.describe(plan, instant, fixed, time.monotonic() - begun)
@@ -159,7 +161,9 @@ def update(name: str, how: How, screen: Screen) -> Manifest:
             screen.step(f"Looking for what changed since {held.last.taken}")
             written = remember.counters_of(plan)
             known = remember.earlier(plan, held.last, full=how.full or held.booted)
-            with transaction_on(target, held, plan, screen) as transaction:
+            identity = slots.identity_ranges(plan)
+            places = slots.log_slots(plan)
+            with transaction_on(target, held, places, identity, screen) as transaction:
                 firsts = slots.fat_identities(plan)
                 begin = _Begin(transaction, how, screen)
                 options = _options(bandwidth=how.bandwidth)
@@ -169,7 +173,7 @@ def update(name: str, how: How, screen: Screen) -> Manifest:
                 screen.step("Giving the copy its own identity")
                 fixed = fix_up(plan, firsts | instant.identity, screen)
                 points.reach("fixed")
-                slots.write_fixups(plan, fixed, begin.writers)
+                slots.write_fixups(fixed, begin.writers, slots.paths_of(plan))
                 points.reach("written")
 
                 seconds = time.monotonic() - begun
@@ -207,7 +211,7 @@ def fixup(disk_name: str, screen: Screen) -> None:
         with locked(disk.path), _Holds(BEING_FIXED).told():
             if clone is None:
                 screen.step(f"Going through the copy on {disk.path} once more")
-                edited = fix_prepared(machine, disk, screen)
+                edited = refix(machine, disk, screen)
                 control.refresh(disk, machine.hostname)
             else:
                 loader = partial(install_on_clone, disk.path, firmware=machine.firmware)

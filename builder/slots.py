@@ -97,24 +97,27 @@ def log_slots(plan: Plan) -> tuple[LogSlot, ...]:
     return tuple(LogSlot(each.name, each.number, each.start, each.size) for _, each in plan.copied)
 
 
-def direct_writers(plan: Plan, stack: ExitStack) -> dict[str, Writer]:
-    """Writers with no undo log before them, for the first copy; `stack` closes them."""
-    return {
-        slot.name: stack.enter_context(closing(SlotWriter(plan.slot_path(slot.number))))
-        for _, slot in plan.copied
-    }
+def direct_writers(paths: Mapping[str, str], stack: ExitStack) -> dict[str, Writer]:
+    """Writers with no undo log before them, by name of the slot; `stack` closes them."""
+    return {name: stack.enter_context(closing(SlotWriter(path))) for name, path in paths.items()}
 
 
-def write_fixups(plan: Plan, fixed: tuple[FixedSlot, ...], writers: Mapping[str, Writer]) -> None:
+def paths_of(plan: Plan) -> dict[str, str]:
+    """The device of each slot that is written to."""
+    return {slot.name: plan.slot_path(slot.number) for _, slot in plan.copied}
+
+
+def write_fixups(
+    fixed: tuple[FixedSlot, ...], writers: Mapping[str, Writer], paths: Mapping[str, str]
+) -> None:
     """Write the fix-ups of all slots, identities last, and read those back.
 
-    Raises WriteFailed, CopyDiffers.
+    `paths`: the slots' devices. Raises WriteFailed, CopyDiffers.
     """
     for each in fixed:
         _write(writers[each.name], each.data)
     for each in fixed:
         _write(writers[each.name], each.identity)
-    paths = {slot.name: plan.slot_path(slot.number) for slot in plan.slots}
     for each in fixed:
         _check(paths[each.name], each.identity)
 
@@ -127,10 +130,13 @@ def fixups(fixed: tuple[FixedSlot, ...], swap: Mapping[str, BlockSet]) -> tuple[
     )
 
 
+def ranges_of(blocks: Blocks) -> BlockSet:
+    """Where they lie."""
+    return BlockSet.of((offset, offset + len(content)) for offset, content in blocks)
+
+
 def _ranges(each: FixedSlot) -> BlockSet:
-    return BlockSet.of(
-        (offset, offset + len(content)) for offset, content in (*each.data, *each.identity)
-    )
+    return ranges_of((*each.data, *each.identity))
 
 
 def _number(device: str) -> tuple[int, int]:

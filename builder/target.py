@@ -1,21 +1,22 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The DPSR disk of a backup set: found, healed after an interrupted run, its vault at hand."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from builder import slots
 from builder.status import copy_we_run_from
 from builder.vault import fingerprint, manifests
 from builder.vault.recovery import recover
 from builder.vault.transaction import Transaction
+from builder.vault.undoformat import LogSlot
 from core import settings
 from core.errors import CopyUnreachable, NotPrepared, RunningFromCopy
 from core.machine.find import find_recorded
 from core.machine.look import look
-from core.model.copy import Plan, partition_path
+from core.model.blockset import BlockSet
+from core.model.copy import partition_path
 from core.model.machine import Disk, Machine
 from core.model.manifest import Manifest
 from core.model.state import State
@@ -100,19 +101,25 @@ def opened(target: Target, screen: Screen) -> Iterator[Held]:
         yield Held(state, vault, last, fingerprint.touched(last, target.path))
 
 
-def transaction_on(target: Target, held: Held, plan: Plan, screen: Screen) -> Transaction:
-    """What guards the update of the slots that `plan` copies to; nothing is written yet."""
+def transaction_on(
+    target: Target,
+    held: Held,
+    slots: Sequence[LogSlot],
+    identity: Mapping[str, BlockSet],
+    screen: Screen,
+) -> Transaction:
+    """What guards a change of `slots`; nothing is written yet. `identity`: see Transaction."""
     return Transaction(
         target.disk.path,
         target.known.state_offset,
         held.vault,
         held.state,
         held.last,
-        name=plan.name,
-        disk_guid=plan.disk_guid,
-        slots=slots.log_slots(plan),
+        name=target.known.name,
+        disk_guid=target.known.guid,
+        slots=slots,
         slot_path=target.path,
         screen=screen,
-        identity=slots.identity_ranges(plan),
+        identity=identity,
         chained=not held.booted,
     )

@@ -5,18 +5,21 @@ The work is done in overlays: looking at a slot by mounting it would change its 
 next update would have to take the copy for one that was booted.
 """
 
-import os
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import replace
 
+from builder.change import superblock
+from builder.copying.direct import Reader, buffer
 from builder.fixup import ext4, marker
 from builder.fixup.assemble import assembled
+from builder.fixup.fix import FixedSlot
 from builder.fixup.inside import inside
 from builder.fixup.names import Names
-from builder.fixup.overlay import Overlay, clean_leftovers, overlay
+from builder.fixup.overlay import CHUNK, PREFIX, Overlay, clean_leftovers, overlay
 from builder.fixup.tree import MARKER, Edited, fix_tree
 from builder.plan.fstab import identity_of
-from core.errors import NotPrepared
+from core.errors import CannotCopyFileSystem, NotPrepared
+from core.model.blockset import BlockSet
 from core.model.copy import Pair
 from core.model.machine import Disk, Machine, Partition
 from core.namespace import mounted
@@ -30,11 +33,13 @@ def is_prepared(disk: Disk) -> bool:
     return any(part.name.startswith(_SLOT) for part in disk.partitions)
 
 
-def fix_prepared(machine: Machine, disk: Disk, screen: Screen) -> Edited:
-    """Edit whatever in the copy on `disk` names the primary (again).
+def fix_prepared(
+    machine: Machine, disk: Disk, screen: Screen
+) -> tuple[Edited, tuple[FixedSlot, ...]]:
+    """Find what in the copy on `disk` names the primary (again), and what is to be written.
 
-    To be called in a private mount namespace, the disk locked. Raises NotPrepared, FixupFailed,
-    OldIdentityRemains.
+    Nothing is, when nothing does. To be called in a private mount namespace, the disk locked.
+    Raises NotPrepared, FixupFailed, OldIdentityRemains.
     """
     clean_leftovers()
     slots = {part.partuuid: part for part in disk.partitions if part.name.startswith(_SLOT)}
@@ -53,12 +58,10 @@ def fix_prepared(machine: Machine, disk: Disk, screen: Screen) -> Edited:
                 places.append((pair.mountpoint, pair.fstype, layer.path))
         with assembled(places) as (root, scratch):
             edited = fix_tree(root, names, drivers, scratch, said)
-        written = [(layer, layer.changes()) for layer in layers] if edited.files else []
-    for layer, changes in written:  # the overlays are gone, and the slots free
-        _write(layer, changes)
+        fixed = tuple(map(_fixed, layers)) if edited.files else ()
     for note in edited.notes:
         screen.warn(note)
-    return edited
+    return edited, tuple(each for each in fixed if each.data)
 
 
 def _marker(disk: Disk, slots: dict[str, Partition]) -> bytes:
@@ -88,12 +91,33 @@ def _with_paths(machine: Machine, pair: Pair) -> Pair:
     return pair
 
 
-def _write(layer: Overlay, changes: list[tuple[int, bytes]]) -> None:
-    descriptor = os.open(layer.origin, os.O_RDWR | os.O_CLOEXEC)
+def _fixed(layer: Overlay) -> FixedSlot:
+    """What is to be written to the slot below `layer`: its superblocks last, all of them."""
+    name = layer.name.removeprefix(PREFIX)
+    changes = dict(layer.changes())
+    with closing(Reader(layer.origin)) as slot:
+        identity = _identity(slot)
+        found = {at: _read(slot, at, end) for at, end in identity.pieces(CHUNK)}
+        different = {
+            at: content
+            for at, content in changes.items()
+            if _read(slot, at, at + len(content)) != content
+        }
+    last = tuple(sorted((at, changes.get(at, content)) for at, content in found.items()))
+    data = tuple(sorted((at, new) for at, new in different.items() if at not in found))
+    return FixedSlot(name, data, last, ())
+
+
+def _identity(slot: Reader) -> BlockSet:
+    """The chunks by which its file system is found."""
     try:
-        for offset, content in changes:
-            if os.pread(descriptor, len(content), offset) != content:
-                os.pwrite(descriptor, content, offset)
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        shape = superblock.parse(_read(slot, 0, CHUNK)[superblock.AT :][: superblock.SIZE], "it")
+    except CannotCopyFileSystem:
+        return BlockSet.of([(0, CHUNK)])  # FAT
+    return superblock.identity_blocks(shape).aligned(CHUNK)
+
+
+def _read(slot: Reader, start: int, end: int) -> bytes:
+    view = buffer(end - start)
+    slot.read_into(start, view)
+    return bytes(view)

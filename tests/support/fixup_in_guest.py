@@ -46,7 +46,8 @@ def main(serial: str) -> None:
     seconds = time.monotonic() - begun
     untouched = before == _signatures(plan.disk)
     with ExitStack() as stack:
-        slots.write_fixups(plan, fixed, slots.direct_writers(plan, stack))
+        paths = slots.paths_of(plan)
+        slots.write_fixups(fixed, slots.direct_writers(paths, stack), paths)
     sys.stdout.write(
         json.dumps(
             {
