@@ -16,6 +16,7 @@ from builder.copying.saved import Saved
 from builder.vault.undoformat import LONGEST, LogSlot
 from builder.vault.undolog import LogFile
 from core import points
+from core.errors import WriteFailed
 from core.model.blockset import EMPTY, BlockSet
 
 ROOM: Final = 8 << 20
@@ -30,6 +31,9 @@ class _Slot:
         self.reader = stack.enter_context(closing(Reader(path)))
         self.device = stack.enter_context(closing(SlotWriter(path)))
         self.name = known.name
+        self.size = known.size
+        if identity.within(known.size) != identity:
+            raise WriteFailed(f"A superblock of {known.name} lies outside its slot.")
         self.identity = identity
         self.saved = Saved(known.size)
         self.destroyed = False
@@ -84,6 +88,9 @@ class Undo:
 
     def gather(self, slot: int, offset: int, view: memoryview) -> None:
         """Take a write; it reaches the slot with its batch."""
+        if offset + len(view) > self._slots[slot].size:
+            # A log that speaks of bytes outside its slots is not believed, and could not lead back.
+            raise WriteFailed(f"Byte {offset} lies outside the slot {self._slots[slot].name}.")
         while view:
             if self._used == len(self._gathered):
                 self._spill()

@@ -84,6 +84,15 @@ def test_a_slot_without_its_superblock_is_not_committed(disk: VaultDisk) -> None
         update()
 
 
+def test_nothing_is_written_outside_a_slot(disk: VaultDisk) -> None:
+    def update() -> None:
+        with disk.transaction() as running:
+            put(running.begin(SIZE)["root"], SIZE - 4096, bytes(8192))
+
+    with no_change(disk), pytest.raises(WriteFailed, match="outside"):
+        update()
+
+
 def failing(real: Callable[..., Any], times: int, path: str) -> Callable[..., Any]:
     """Let `real` fail from the call `times` on that concerns a file of that name."""
 
