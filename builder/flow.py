@@ -218,7 +218,8 @@ def fixup(disk_name: str, screen: Screen) -> None:
                 edited = fix_clone(clone, screen, loader)
     for name in edited.files:
         screen.note(name)
-    screen.step(f"Done: {disk.path} starts from itself; {len(edited.files)} files changed")
+    count = len(edited.files) or "no"
+    screen.step(f"Done: {disk.path} starts from itself; {count} files were changed")
 
 
 def show(disk_name: str, wish: Wish) -> Plan:

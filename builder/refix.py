@@ -14,7 +14,7 @@ from builder.fixup.tree import Edited
 from builder.target import Held, Target, opened, transaction_on
 from builder.vault import fingerprint
 from builder.vault.undoformat import LogSlot
-from core import settings
+from core import record, settings
 from core.model.blockset import BlockSet
 from core.model.copy import Fixups
 from core.model.figures import RunFigures
@@ -64,7 +64,10 @@ def _guarded(target: Target, held: Held, screen: Screen) -> Edited:
         paths = {slot.name: target.path(slot.number) for slot in touched}
         slots.write_fixups(fixed, writers, paths)
         figures = RunFigures(round(time.monotonic() - begun, 3), size, size, 0, 0.0, "fixup")
-        transaction.commit(_manifest(held.last, fixed, paths, figures))
+        manifest = transaction.commit(_manifest(held.last, fixed, paths, figures))
+    known = record.read_record(manifest.name)
+    if known is not None and known.txid == held.last.txid:
+        record.write_record(replace(known, txid=manifest.txid, generation=manifest.generation))
     return edited
 
 
