@@ -26,7 +26,7 @@ CHUNK: Final = 4 << 20
 _DEPTH: Final = 4
 _THREADS: Final = 4
 _BRIDGE: Final = 64 << 10
-"""Gaps up to this long are copied along: that is quicker than to leave them out."""
+"""Gaps up to this long are read along: that is quicker than to leave them out."""
 _MOST_PIECES: Final = 64
 
 Pieces = list[tuple[int, memoryview]]
@@ -69,14 +69,16 @@ class Copier:
         *,
         spared: BlockSet = EMPTY,
         against: Reader | None = None,
+        gaps: bool = True,
     ) -> int:
         """Copy `blocks`, but for `spared`, and return how many bytes were written.
 
         With `against`, which reads what `writer` writes, only 4 KiB blocks that differ are
-        written. Short gaps between the blocks may be written, too. Raises ReadFailed, WriteFailed.
+        written. With `gaps`, short ones between the blocks may be written, too: that is quicker.
+        Raises ReadFailed, WriteFailed.
         """
         written = 0
-        wanted = _bridged(blocks, _BRIDGE).minus(spared)
+        wanted = _bridged(blocks, _BRIDGE if gaps else 0).minus(spared)
         with closing(self._examine(reader, against, wanted)) as batches:
             for examined, pieces in batches:
                 count = sum(len(view) for _, view in pieces)
@@ -89,11 +91,11 @@ class Copier:
 
     def compare(
         self, reader: Reader, against: Reader, blocks: BlockSet, advance: Advance
-    ) -> BlockSet:
-        """The 4 KiB blocks within `blocks` that differ; nothing is written.
+    ) -> tuple[BlockSet, bool]:
+        """The 4 KiB blocks within `blocks` that differ, and whether these alone.
 
-        When these are very many, some that do not differ are among them, so that there are fewer
-        ranges. Raises ReadFailed.
+        When there are very many, some that do not differ are among them, so that there are fewer
+        ranges. Nothing is written. Raises ReadFailed.
         """
         found = Gatherer(widen=True)
         with closing(self._examine(reader, against, _bridged(blocks, _BRIDGE))) as batches:
@@ -102,7 +104,8 @@ class Copier:
                 lengths = np.array([len(view) for _, view in pieces], dtype=np.int64)
                 found.add(starts, starts + lengths)
                 advance(examined)
-        return found.result().intersect(blocks)
+        result = found.result().intersect(blocks)
+        return result, found.grain == 1
 
     def _examine(
         self, reader: Reader, against: Reader | None, blocks: BlockSet

@@ -67,6 +67,8 @@ class Volume:
     """Its active swap files: nobody's data."""
     todo: BlockSet = EMPTY
     """What was to be copied at the last `survey`."""
+    unlike: BlockSet = EMPTY
+    """Blocks that were compared and do differ: there is no need to compare them again."""
     _map_is_cheap: bool = False
 
     def see(self, written: BlockSet) -> None:
@@ -110,8 +112,9 @@ class Volume:
 
     def compare(self, copier: Copier, candidates: BlockSet, advance: Advance) -> None:
         """Find out what really differs; of all else it is known then that it does not."""
-        differs = copier.compare(self.reader, self.slot, candidates, advance)
+        differs, exactly = copier.compare(self.reader, self.slot, candidates, advance)
         self.copied = self.todo.minus(differs)
+        self.unlike = differs if exactly else EMPTY
 
     def reparse(self, *, still: bool) -> None:
         """Let the detector see what was written since `find`. Raises UseCompare, ReadFailed."""
@@ -137,8 +140,10 @@ class Volume:
 
     def copy(self, copier: Copier, advance: Advance) -> int:
         """Copy what the survey found; return how many bytes were written."""
-        written = copier.copy(
-            self.reader, self.writer, self.todo, advance,
+        sure, self.unlike = self.todo.intersect(self.unlike), EMPTY
+        written = copier.copy(self.reader, self.writer, sure, advance, gaps=False)
+        written += copier.copy(
+            self.reader, self.writer, self.todo.minus(sure), advance,
             spared=self.identity, against=self.slot if self.compares else None,
         )  # fmt: skip
         self.writer.flush()  # it may gather what it is given; the next pass reads the slot

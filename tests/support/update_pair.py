@@ -15,10 +15,12 @@ from builder.change.superblock import parse
 from builder.copying.direct import SlotWriter
 from builder.still.live import LiveOptions, copy_live
 from core import points
+from core.errors import CommandFailed
 from core.model.blockset import BlockSet
 from core.model.live import Earlier, Found, Instant, Source
+from core.run import run
 from core.screen import PlainScreen, Screen
-from tests.support import ext4_pair
+from tests.support import ext4_pair, oracle
 
 OPTIONS: Final = LiveOptions(quiet_for=0.02, quiet_wait=0.3, max_freeze=60)
 _GATHERED: Final = 1 << 20
@@ -88,6 +90,20 @@ class Pair(ext4_pair.Pair):
             size=self.volume.stat().st_size,
             target=str(self.slot),
         )
+
+    def grow(self, size: int) -> None:
+        """Make volume and slot larger: mounted, where the kernel allows that."""
+        for image in (self.volume, self.slot):
+            os.truncate(image, size)
+        run("losetup", "--set-capacity", self.source.device)
+        try:
+            run("resize2fs", self.source.device)
+        except CommandFailed:  # without CAP_SYS_RESOURCE, as in a container
+            self.__exit__()
+            run("resize2fs", "-f", str(self.volume))
+            self.__enter__()
+        heads = oracle.superblocks(self.volume, self._block)
+        self._identity = BlockSet.of([(a * self._block, b * self._block) for a, b in heads])
 
     def prepare(self, options: LiveOptions = OPTIONS) -> None:
         """The first copy, with fix-ups."""
