@@ -43,8 +43,7 @@ class Freezer:
     """The mount points that are frozen together, in the order in which they were mounted.
 
     A context manager; its length is that of the watchdog's life, and of a short delay that the
-    system grants before it sleeps or shuts down. `max_freeze` is in seconds. Raises FreezeFailed
-    when the watchdog does not start.
+    system grants before it sleeps or shuts down. `max_freeze` is in seconds.
     """
 
     def __init__(self, mountpoints: Sequence[str], max_freeze: float) -> None:
@@ -180,6 +179,7 @@ class _Watchdog:
     def __init__(self, mountpoints: Sequence[str]) -> None:
         self._mountpoints = mountpoints
         self._undo = ExitStack()
+        self._ready = False
 
     def __enter__(self) -> Self:
         # Without systemd (a rescue system, a test): a child in a session of its own.
@@ -204,10 +204,8 @@ class _Watchdog:
                 os.close(its_input)
                 os.close(its_output)
             self._undo.callback(run.end, child)
-            self._undo.callback(self._hear)  # nothing comes any more: it has ended
+            self._undo.callback(self._hear_the_end)
             self._undo.callback(os.close, self._to)  # it thaws what is frozen, and ends
-            if self._hear() != "ready":
-                raise FreezeFailed("The watchdog that ends a freeze did not start.")
             self._undo = self._undo.pop_all()
         return self
 
@@ -215,6 +213,10 @@ class _Watchdog:
         self._undo.close()
 
     def arm(self, seconds: float) -> None:
+        if not self._ready:  # it has had the time to start while others did their part
+            if self._hear() != "ready":
+                raise FreezeFailed("The watchdog that ends a freeze did not start.")
+            self._ready = True
         self.tell(f"arm {seconds}")
         if self._hear() != "armed":
             raise FreezeFailed(_GONE)
@@ -229,6 +231,10 @@ class _Watchdog:
             os.write(self._to, f"{line}\n".encode())
         except BrokenPipeError:
             raise FreezeFailed(_GONE) from None
+
+    def _hear_the_end(self) -> None:
+        while self._hear():  # the rest; when nothing comes any more, it has ended
+            pass
 
     def _hear(self) -> str:
         """One answer (each comes in one piece); empty when there is none for long."""
