@@ -5,9 +5,12 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
-from bench import first_copy
+from bench import first_copy, update
 
-BENCHES: Final[Mapping[str, Callable[[Sequence[str]], None]]] = {"first-copy": first_copy.main}
+BENCHES: Final[Mapping[str, Callable[[Sequence[str]], None]]] = {
+    "first-copy": first_copy.main,
+    "update": update.main,
+}
 
 
 def main(arguments: Sequence[str]) -> None:
