@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The whole story on virtual disks: a system runs, is copied, is wrecked, comes back.
+"""The whole story on virtual disks: a system runs, is copied, works on, is wrecked, comes back.
 
 Everything happens to throw-away files: a real Debian with the real package, in QEMU.
 """
@@ -33,6 +33,9 @@ sync
    sqlite3 {_NOTES}/orders.db "insert into orders(said) values(hex(randomblob(200)))"
    sleep 0.2
  done) >/dev/null 2>&1 &
+"""
+_MORE: Final = f"""
+for number in $(seq 201 300); do echo "order $number, $(date -Ins)" > {_NOTES}/order-$number; done
 """
 _SUMS: Final = f"cd {_NOTES} && sha256sum order-*"
 _BROKEN: Final = re.compile(
@@ -81,14 +84,23 @@ def demo(deb: Path, pictures: Path, stage: Stage) -> Told:
 def _copy(guest: Guest, stage: Stage) -> str:
     with stage.act("The system works: files, and a database that is being written"):
         guest.sh(_WORK)
-        sums = guest.sh(_SUMS)
     with stage.act(f"dpsr prepare {SERIAL}: the first full copy, while it works"):
-        job = guest.start("sh", "-c", f"dpsr prepare --yes {SERIAL} >/dev/ttyS0 2>&1")
-        done = job.wait(timeout=900, ok=None)
-        if done.status != 0:
-            raise GuestError(f"dpsr prepare ended with exit status {done.status}.")
-        guest.sh("dpsr status > /dev/ttyS0")
+        _dpsr(guest, f"prepare --yes {SERIAL}")
+    with stage.act("More work, then dpsr update: only what changed is copied"):
+        guest.sh(_MORE)
+        sums = guest.sh(_SUMS)
+        _dpsr(guest, "update")
+        _dpsr(guest, "history")
+        _dpsr(guest, "status")
     return sums
+
+
+def _dpsr(guest: Guest, command: str) -> None:
+    """Run it with its output on the console, where people watch."""
+    job = guest.start("sh", "-c", f"dpsr {command} >/dev/ttyS0 2>&1")
+    done = job.wait(timeout=900, ok=None)
+    if done.status != 0:
+        raise GuestError(f"dpsr {command} ended with exit status {done.status}.")
 
 
 def _wreck(guest: Guest, stage: Stage) -> None:
