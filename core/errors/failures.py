@@ -112,7 +112,10 @@ class VaultFull(StepFailed):
     """The vault of the DPSR disk has no room for what this update is about to overwrite."""
 
     exit_code = 64
-    hint = "Make a DPSR disk with a larger vault, or give up its protection once: `dpsr prepare`."
+    hint = (
+        "Use a larger DPSR disk, or do without protection once: `dpsr prepare --again` copies "
+        "without an undo log, and until it is complete there is no copy that starts."
+    )
 
 
 class UndoLogDamaged(StepFailed):
