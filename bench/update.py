@@ -337,8 +337,8 @@ def report(size: Size, seconds: Mapping[str, Sequence[float]], runs: Sequence[Do
     wanted = {"rsync": size.rsync, "partclone": size.partclone, "floor": size.floor}
     lines = [
         (
-            f"Update of {size.files:,} files, {human(size.used)} in {human(size.disk)}: {TOUCHED:,} "
-            f"files changed, {human(CHANGED)}; medians of {len(runs)} rounds, "
+            f"Update of {size.files:,} files, {human(size.used)} in {human(size.disk)}: "
+            f"{TOUCHED:,} files changed, {human(CHANGED)}; medians of {len(runs)} rounds, "
             f"{os.cpu_count()} processors"
         ),
         "",

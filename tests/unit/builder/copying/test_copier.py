@@ -9,6 +9,7 @@ from random import Random
 
 import pytest
 
+from builder.change.ext4 import gather
 from builder.copying import copier
 from builder.copying.copier import CHUNK, Copier
 from builder.copying.direct import Reader, SlotWriter, buffer
@@ -113,6 +114,28 @@ def test_only_what_differs(copying: Copier, source: Path, target: Path) -> None:
     assert figures == (4 * 4096, SIZE)
     assert list(ranges_of(log)) == [(4096, 8192), (FAR, FAR + 8192), (SIZE - 4096, SIZE)]
     assert all(source.read_bytes()[at : at + len(data)] == data for at, data in log.written)
+
+
+def test_comparing_finds_what_differs_and_writes_nothing(
+    copying: Copier, source: Path, target: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = bytearray(source.read_bytes())
+    places = (0, 3 * CHUNK // 2, 9 << 20, SIZE - 1)
+    for place in places:
+        content[place] ^= 1
+    target.write_bytes(content)
+    blocks = BlockSet.of([(0, 8192), (16384, 5 << 20), (6 << 20, SIZE)])  # a short gap, and a long
+    wanted = BlockSet.of((place - place % 4096, place - place % 4096 + 4096) for place in places)
+    seen: list[int] = []
+    with closing(Reader(str(source))) as ours, closing(Reader(str(target))) as theirs:
+        assert copying.compare(ours, theirs, blocks, seen.append) == (wanted, True)
+        assert blocks.total <= sum(seen) <= blocks.total + 8192
+        monkeypatch.setattr(gather.Gatherer.__init__, "__kwdefaults__", {"most": 3})
+        coarse, exactly = copying.compare(ours, theirs, blocks, seen.append)
+    assert not exactly
+    assert not wanted.minus(coarse)
+    assert len(coarse) <= 3
+    assert target.read_bytes() == content
 
 
 def test_it_ends_with_the_first_failure_and_can_be_used_again(
