@@ -6,7 +6,6 @@ image files. Which blocks are used is found out by dumpe2fs, what a block belong
 identities by blkid, FAT files by mtools. All that is wrong is collected and told at once.
 """
 
-import datetime as dt
 import json
 import re
 import struct
@@ -20,6 +19,7 @@ import xxhash
 
 from tests.support import disk_image as disk
 from tests.support.disk_image import Part, Table
+from tests.support.oracle_chain import chain_faults, state_faults
 
 MIB: Final = 1 << 20
 NO_AUTO: Final = 1 << 63
@@ -62,8 +62,14 @@ class Verdict:
         return "\n".join([f"{len(self.wrong)} faults, {figures}", *self.wrong])
 
 
-def compare(primary: Path, dpsr: Path, scratch: Path) -> Verdict:
-    """Compare all slots of `dpsr` with the volumes of `primary`; `scratch` is an empty folder."""
+def compare(
+    primary: Path, dpsr: Path, scratch: Path, generation: int = 1, *, chained: bool = True
+) -> Verdict:
+    """Compare all slots of `dpsr` with the volumes of `primary`; `scratch` is an empty folder.
+
+    The disk should hold this generation, and the way back to the one before unless it is the first
+    or `chained` is False.
+    """
     verdict = Verdict()
     before, after = disk.table(primary), disk.table(dpsr)
     verdict.wrong += layout_faults(after)
@@ -77,7 +83,8 @@ def compare(primary: Path, dpsr: Path, scratch: Path) -> Verdict:
         verdict.wrong.append(f"the state block says {state}")
         return verdict
     manifest = verdict.manifest = read_manifest(dpsr, after, state)
-    verdict.wrong += state_faults(state, manifest, after)
+    verdict.wrong += state_faults(state, manifest, after, generation)
+    verdict.wrong += chain_faults(dpsr, after, manifest, chained=chained and generation > 1)
     for slot in manifest["slots"]:
         part = after.named(f"dpsr-slot-{slot['name']}")
         if (part.number, part.start, part.size) != (slot["number"], slot["start"], slot["size"]):
@@ -148,38 +155,6 @@ def read_manifest(dpsr: Path, table: Table, state: dict[str, str]) -> dict[str, 
     assert document["version"] in {1, 2}, document
     found: dict[str, Any] = document["manifest"]
     return found
-
-
-def state_faults(state: dict[str, str], manifest: dict[str, Any], table: Table) -> list[str]:
-    """Where state block, manifest and table contradict each other after a first copy."""
-    boot = next(
-        (
-            pair
-            for where in ("/boot", "/")
-            for pair in manifest["pairs"]
-            if pair["mountpoint"] == where
-        ),
-        None,
-    )
-    expected = {
-        "format": "1", "state": "clean", "gen": str(manifest["generation"]),
-        "txid": manifest["txid"], "slot": boot["new"]["uuid"] if boot else None, "booted": "0",
-    }  # fmt: skip
-    wrong = [
-        f"the state block says {key}={state.get(key)}, not {value}"
-        for key, value in expected.items()
-        if state.get(key) != value
-    ]
-    if manifest["generation"] != 1 or manifest["parent"] or manifest["undo_log"]:
-        wrong.append("the first copy is not generation 1 without a parent")
-    if manifest["disk_guid"].lower() != table.guid:
-        wrong.append(
-            f"the manifest's disk GUID is {manifest['disk_guid']}, the disk's {table.guid}"
-        )
-    taken = dt.datetime.fromisoformat(manifest["taken"])
-    if taken.tzinfo is None or taken != dt.datetime.fromisoformat(state["taken"]):
-        wrong.append(f"taken: {manifest['taken']} in the manifest, {state['taken']} in the state")
-    return wrong
 
 
 def _part_with(image: Path, table: Table, uuid: str) -> Part:

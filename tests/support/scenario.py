@@ -105,6 +105,8 @@ class Story:
     status: dict[str, Any] = field(default_factory=dict)
     refused: dict[str, str] = field(default_factory=dict)
     """By firmware: what the disk said while it held no complete copy."""
+    frozen: list[Path] = field(default_factory=list)
+    """The primary's disk as it was in each freeze that was kept (qcow2)."""
 
     @property
     def recipe(self) -> Recipe:
@@ -122,17 +124,22 @@ class Story:
 
     @property
     def primary(self) -> Path:
-        """The primary's disk, after it was switched off."""
-        return self.folder / "after.qcow2"
+        """The primary's disk after the last freeze that was kept."""
+        return self.folder / f"after-{len(self.frozen)}.qcow2"
 
     def raw(self, name: str) -> Path:
-        """`before`, `frozen` or `after` of the primary, or `dpsr`, as a raw image."""
-        target = self.folder / f"{name}.raw"
+        """`before`, `frozen` or `after` of the primary, or `dpsr`, as a raw image.
+
+        The last three once for each freeze that was kept.
+        """
+        kept = "" if name == "before" else f"-{len(self.frozen)}"
+        target = self.folder / f"{name}{kept}.raw"
         if not target.exists():
             source = {
-                "before": self.sample.disk, "frozen": self.folder / "frozen.qcow2",
+                "before": self.sample.disk, "frozen": self.frozen[-1] if self.frozen else None,
                 "after": self.primary, "dpsr": self.dpsr,
             }[name]  # fmt: skip
+            assert source is not None, "no freeze was kept"
             disk_image.raw(source, target)
         return target
 
@@ -283,14 +290,7 @@ def prepare(story: Story, guest: Guest) -> None:
     settings(guest)
     story.before = facts.files(guest)
     job = start_load(guest, story.folders)
-    begun = time.monotonic()
-    hold(guest, "frozen")
-    prepare_ = start(guest, "prepare", DPSR, "--yes")
-    wait_for(guest, prepare_, "frozen")
-    keep_frozen(story, guest)
-    let_go(guest, "frozen")
-    story.said = prepare_.wait(PATIENCE, ok=None)
-    story.seconds = time.monotonic() - begun
+    run_kept(story, guest, "prepare", DPSR, "--yes")
     story.loaded = stop_load(guest, job)
     assert story.said.status == 0, f"prepare: {story.said.out}\n{story.said.err}"
     story.left = left_behind(guest)
@@ -300,35 +300,68 @@ def prepare(story: Story, guest: Guest) -> None:
     switch_off(story, guest)
 
 
+def run_kept(story: Story, guest: Guest, *arguments: str) -> Result:
+    """Run dpsr to its end, however it ends; the primary's disk is kept as it is in the freeze."""
+    begun = time.monotonic()
+    hold(guest, "frozen")
+    job = start(guest, *arguments)
+    wait_for(guest, job, "frozen")
+    keep_frozen(story, guest)
+    let_go(guest, "frozen")
+    story.said = job.wait(PATIENCE, ok=None)
+    story.seconds = time.monotonic() - begun
+    return story.said
+
+
 def switch_off(story: Story, guest: Guest) -> None:
     """Switch the primary off, and keep its disk and its firmware's variables."""
     guest.poweroff()
     if guest.vars is not None:
         disks.new_vars(story.vars, guest.vars)
-    frozen = story.folder / "frozen.qcow2"
-    run("qemu-img", "rebase", "-u", "-F", "qcow2", "-b", str(frozen), str(story.primary))
+    for number, kept in enumerate(story.frozen, 1):
+        after = story.folder / f"after-{number}.qcow2"
+        run("qemu-img", "rebase", "-u", "-F", "qcow2", "-b", str(kept), str(after))
 
 
 def keep_frozen(story: Story, guest: Guest) -> None:
     """Keep the primary's disk as it is now; from now on what is written goes to another file."""
     spec = next(spec for spec in guest.disks if spec.serial == PRIMARY)
+    with halted(guest):
+        kept = story.folder / f"frozen-{len(story.frozen) + 1}.qcow2"
+        os.link(guest.file_of(PRIMARY), kept)
+        story.frozen.append(kept)
+        guest.monitor.command(
+            "blockdev-snapshot-sync",
+            device="disk-s0-file" if spec.bus == "sata" else "disk-0-file",
+            snapshot_file=str(story.primary),
+            format="qcow2",
+        )
+    there = replace(spec, path=story.primary, overlay=False)
+    guest.disks[guest.disks.index(spec)] = there
+
+
+@contextmanager
+def halted(guest: Guest) -> Iterator[None]:
+    """Within, nothing moves in the guest, and its disks' files are up to date."""
     guest.monitor.command("stop")
-    os.link(spec.path, story.folder / "frozen.qcow2")
-    guest.monitor.command(
-        "blockdev-snapshot-sync",
-        device="disk-s0-file" if spec.bus == "sata" else "disk-0-file",
-        snapshot_file=str(story.primary),
-        format="qcow2",
-    )
-    guest.monitor.command("cont")
-    guest.disks[guest.disks.index(spec)] = replace(spec, path=story.primary)
+    try:
+        yield
+    finally:
+        guest.monitor.command("cont")
 
 
-def judge(story: Story) -> Verdict:
-    """Ask the oracle."""
-    scratch = story.folder / "oracle"
+def picture(story: Story, guest: Guest, name: str) -> Path:
+    """The DPSR disk as it is now, as a raw image; the guest may run."""
+    with halted(guest):
+        return disk_image.raw(guest.file_of(DPSR), story.folder / f"{name}.raw")
+
+
+def judge(story: Story, generation: int = 1, *, chained: bool = True) -> Verdict:
+    """Ask the oracle about the last freeze that was kept and the DPSR disk since."""
+    scratch = story.folder / f"oracle-{len(story.frozen)}"
     scratch.mkdir()
-    return oracle_disk.compare(story.raw("frozen"), story.raw("dpsr"), scratch)
+    frozen, dpsr_ = story.raw("frozen"), story.raw("dpsr")
+    return oracle_disk.compare(frozen, dpsr_, scratch, generation, chained=chained)
 
 
 @contextmanager
