@@ -91,6 +91,9 @@ class Disturbance:
                 path.unlink()
 
     def map(self) -> None:
+        state = os.statvfs(self.folder)
+        if state.f_bavail < state.f_blocks // 10:
+            return  # a mapped hole that cannot be filled kills the process
         with self.some().open("r+b") as stream:
             if (size := os.fstat(stream.fileno()).st_size) == 0:
                 return
