@@ -7,8 +7,11 @@ batch for a slot destroys its identity blocks before anything else, so that a sl
 written can neither be mounted nor be taken for another.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import ExitStack, closing
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Final, Self
 
 from builder.copying.direct import Reader, SlotWriter, Writer, buffer
@@ -22,6 +25,10 @@ from core.model.blockset import EMPTY, BlockSet
 ROOM: Final = 8 << 20
 """Bytes of writes that are gathered, for all slots together."""
 _PAGE: Final = 4096
+_THREADS: Final = 4
+"""Reads of old content, or writes, that are under way at the same time."""
+_NEAR: Final = 32 << 10
+"""Bytes between two ranges that are rather read along than left out."""
 
 
 class _Slot:
@@ -65,7 +72,8 @@ class Undo:
             ]
             self._stack = self._stack.pop_all()
         self._gathered = buffer(ROOM)
-        self._old = buffer(LONGEST)
+        self._old = buffer(max(ROOM, LONGEST))
+        self._pool = self._stack.enter_context(ThreadPoolExecutor(_THREADS, "undo"))
         self._used = 0
         self._batch: list[tuple[int, int, int, int]] = []
         """Slot, offset, place in `_gathered`, length; in the order of the writes."""
@@ -128,13 +136,39 @@ class Undo:
         for index in batch:
             self._destroy(index)
         self._save(batch)
-        for slot, offset, place, length in self._batch:
-            self._slots[slot].device.write(offset, self._gathered[place : place + length])
+        self._overwrite(
+            in_order=sum(blocks.total for blocks in batch.values())
+            < sum(length for *_, length in self._batch)
+        )
         for index, ranges in batch.items():
             self._slots[index].bare = self._slots[index].bare.minus(ranges)
         self._batch.clear()
         self._used = 0
         points.reach("overwritten")
+
+    def _overwrite(self, *, in_order: bool) -> None:
+        """Write the batch to the slots; at once where no two writes concern the same blocks."""
+        jobs = [
+            partial(self._slots[slot].device.write, offset, self._gathered[place : place + length])
+            for slot, offset, place, length in self._batch
+        ]
+        if in_order:
+            for job in jobs:
+                job()
+        else:
+            self._at_once(jobs)
+
+    def _at_once(self, jobs: Sequence[Callable[[], None]]) -> None:
+        """Carry out all jobs, several at a time; return when none is under way any more."""
+
+        def some(first: int) -> None:
+            for job in jobs[first::_THREADS]:
+                job()
+
+        done = [self._pool.submit(some, first) for first in range(min(_THREADS, len(jobs)))]
+        wait(done)
+        for each in done:
+            each.result()
 
     def _destroy(self, index: int) -> None:
         """Overwrite a slot's identity blocks by zeros, once, and wait until that is on the disk."""
@@ -165,10 +199,57 @@ class Undo:
             self.saved_bytes += ranges.total
 
     def _append(self, index: int, ranges: BlockSet, *, identity: bool) -> None:
-        for start, end in ranges.pieces(LONGEST):
-            view = self._old[: end - start]
-            self._slots[index].reader.read_into(start, view)
-            self._log.append(index, start, view, identity=identity)
+        for runs in _lots(ranges, len(self._old)):
+            self._read(self._slots[index].reader, runs)
+            for run in runs:
+                for start, end in run.wanted:
+                    at = run.place + start - run.start
+                    view = self._old[at : at + end - start]
+                    self._log.append(index, start, view, identity=identity)
+
+    def _read(self, slot: Reader, runs: Sequence["_Run"]) -> None:
+        self._at_once(
+            [
+                partial(slot.read_into, run.start, self._old[run.place : run.place + run.length])
+                for run in runs
+            ]
+        )
+
+
+@dataclass(slots=True)
+class _Run:
+    """What is read at once: wanted ranges, and what little lies between them."""
+
+    start: int
+    place: int
+    """Where it goes in the buffer."""
+    length: int = 0
+    wanted: list[tuple[int, int]] = field(default_factory=list)
+
+
+def _lots(ranges: BlockSet, room: int) -> Iterator[list[_Run]]:
+    """`ranges` in runs, as many at a time as fit into `room` bytes."""
+    runs: list[_Run] = []
+    used = 0
+    for start, end in ranges.pieces(LONGEST):
+        last = runs[-1] if runs else None
+        grown = end - last.start if last else 0
+        near = last is not None and start - (last.start + last.length) <= _NEAR
+        if last is None or not near or grown > LONGEST:
+            if used + end - start > room:
+                yield runs
+                runs, used = [], 0
+            last, grown = _Run(start, used), end - start
+            runs.append(last)
+        elif used + grown - last.length > room:
+            yield runs
+            runs, used = [last := _Run(start, 0)], 0
+            grown = end - start
+        used += grown - last.length
+        last.length = grown
+        last.wanted.append((start, end))
+    if runs:
+        yield runs
 
 
 class _SlotWriter:
