@@ -13,7 +13,7 @@ from typing import Final
 from builder.plan.table import Row, adopt, read_back, rows, same_layout, script
 from core.claim import exclusively
 from core.errors import CopyDiffers, WriteFailed
-from core.machine.devices import read_text
+from core.machine.places import place_of
 from core.model.copy import Identity, Plan
 from core.run import need, run
 
@@ -120,7 +120,4 @@ def _wait_for(plan: Plan) -> None:
 
 def _is_there(plan: Plan, row: Row) -> bool:
     path = plan.slot_path(row.number)
-    sysfs = f"/sys/class/block/{os.path.basename(path)}"
-    wanted = [str(row.start // 512), str(row.size // 512)]
-    found = [read_text(f"{sysfs}/{name}").strip() for name in ("start", "size")]
-    return found == wanted and os.path.exists(path)
+    return place_of(path) == (row.start, row.size) and os.path.exists(path)

@@ -5,14 +5,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
+from builder.plan.guards import check_disk
 from builder.status import copy_we_run_from
 from builder.vault import fingerprint, manifests
 from builder.vault.recovery import recover
 from builder.vault.transaction import Transaction
 from builder.vault.undoformat import LogSlot
 from core import settings
-from core.errors import CopyUnreachable, NotPrepared, RunningFromCopy
+from core.errors import CopyUnreachable, NotPrepared, RunningFromCopy, ToolError
 from core.machine.find import find_recorded
 from core.machine.look import look
 from core.model.blockset import BlockSet
@@ -24,6 +26,11 @@ from core.namespace import mounted
 from core.screen import Screen
 from core.settings import BackupSet
 from grub.state import read_state
+
+HALF: Final = (
+    "A backup onto {disk} was interrupted and could not be taken back: that disk does not start "
+    "until it can. The primary is as it was."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,15 +94,21 @@ def opened(target: Target, screen: Screen) -> Iterator[Held]:
     """End what an interrupted run left, and mount the vault for the length of the block.
 
     To be called in a private mount namespace, the disk locked. Raises NotPrepared when the first
-    copy was never completed; StateUnreadable, UndoLogDamaged, UnknownFormat.
+    copy was never completed, and what `check_disk` does; StateUnreadable, UndoLogDamaged,
+    UnknownFormat: then the copy does not start.
     """
+    check_disk(target.machine, target.disk, ours=True)
     disk, state_at = target.disk.path, target.known.state_offset
     if read_state(disk, state_at).state == "building":
         raise NotPrepared(
             f"The first copy on {disk} was never completed. Nothing was written.",
             f"Complete it with `dpsr prepare {target.known.serial or target.known.wwn}`.",
         )
-    state = recover(disk, state_at, target.vault, target.path, screen)
+    try:
+        state = recover(disk, state_at, target.vault, target.path, screen)
+    except ToolError as reason:
+        reason.disk_holds = reason.disk_holds or HALF.format(disk=disk)
+        raise
     with mounted(target.vault, "vault", "noatime", fstype="ext4") as vault:
         last = manifests.read(vault, state.txid)
         yield Held(state, vault, last, fingerprint.touched(last, target.path))

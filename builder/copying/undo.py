@@ -8,7 +8,7 @@ written can neither be mounted nor be taken for another.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from functools import partial
@@ -140,8 +140,11 @@ class Undo:
             in_order=sum(blocks.total for blocks in batch.values())
             < sum(length for *_, length in self._batch)
         )
-        for index, ranges in batch.items():
-            self._slots[index].bare = self._slots[index].bare.minus(ranges)
+        for slot, offset, place, length in self._batch:
+            # Zeros over a superblock are none.
+            if self._slots[slot].bare and any(self._gathered[place : place + length]):
+                written = BlockSet.of([(offset, offset + length)])
+                self._slots[slot].bare = self._slots[slot].bare.minus(written)
         self._batch.clear()
         self._used = 0
         points.reach("overwritten")
@@ -165,8 +168,13 @@ class Undo:
             for job in jobs[first::_THREADS]:
                 job()
 
-        done = [self._pool.submit(some, first) for first in range(min(_THREADS, len(jobs)))]
-        wait(done)
+        done: list[Future[None]] = []
+        try:
+            starts = range(min(_THREADS, len(jobs)))
+            done.extend(self._pool.submit(some, first) for first in starts)
+            wait(done)
+        finally:
+            wait(done)  # a signal may have ended the first: nobody may write when we go back
         for each in done:
             each.result()
 

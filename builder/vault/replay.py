@@ -17,6 +17,7 @@ from builder.vault.undoformat import LONGEST, LogSlot
 from builder.vault.undoread import Found, UndoLog
 from core import points
 from core.errors import UndoLogDamaged
+from core.machine.places import place_of
 from core.screen import Screen
 
 SlotPath = Callable[[int], str]
@@ -103,6 +104,10 @@ def _number(log: UndoLog, found: Found) -> int:
 
 
 def _open(slot: LogSlot, path: str) -> SlotWriter:
+    place = place_of(path)
+    if place is not None and place != (slot.start, slot.size):
+        # Somebody's own partition has its number now.
+        raise UndoLogDamaged(f"{path} is not the slot {slot.name} that the undo log speaks of.")
     writer = SlotWriter(path)
     with open(path, "rb") as stream:
         if stream.seek(0, os.SEEK_END) < slot.size:

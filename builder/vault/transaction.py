@@ -38,8 +38,8 @@ _MARGIN: Final = 16 << 20
 
 AS_BEFORE: Final = "The DPSR disk holds the backup of {taken}, as before; it starts."
 GOES_BACK: Final = (
-    "The DPSR disk could not be taken back at once. When it is booted, or with the next dpsr "
-    "command, it first goes back to the backup of {taken} by itself."
+    "The DPSR disk could not be taken back to the backup of {taken} at once, and does not start "
+    "meanwhile. The next `dpsr update` does that first."
 )
 UNCLEAR: Final = (
     "The DPSR disk holds the new backup or that of {taken}: whichever it says, it is complete."
@@ -104,10 +104,18 @@ class Transaction:
         reason: BaseException | None,
         _trace: TracebackType | None,
     ) -> None:
-        with self._stack:
-            holds = COMPLETE if self._committed else self._end()
-        if isinstance(reason, ToolError | Ended) and holds:
-            reason.disk_holds = reason.disk_holds or holds
+        holds = ""
+        try:
+            with deferred():  # to go back halfway helps nobody
+                self._stack.close()  # first: nobody may write when we go back
+                holds = COMPLETE if self._committed else self._end()
+        except Ended as late:
+            late.disk_holds = holds
+            raise
+        if reason is not None and holds and not getattr(reason, "disk_holds", ""):
+            # Faults of ours are told with it, too.
+            with suppress(AttributeError):
+                reason.disk_holds = holds  # type: ignore[attr-defined]
         if isinstance(reason, NoRoom):
             full = self._full()
             full.disk_holds = holds

@@ -3,6 +3,9 @@
 
 import errno
 import os
+import signal
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,7 +14,7 @@ import pytest
 
 from builder.copying import undo
 from builder.copying.direct import SlotWriter
-from builder.vault import chain, transaction
+from builder.vault import chain, replay, transaction
 from core.errors import (
     CopyDiffers,
     ReadFailed,
@@ -19,7 +22,7 @@ from core.errors import (
     WriteFailed,
 )
 from core.model.state import State
-from core.signals import Ended
+from core.signals import Ended, unwinding
 from grub import state as state_block
 from tests.support.vault_disk import (
     NAMES,
@@ -117,7 +120,7 @@ def test_a_slot_that_fails_for_good_is_left_updating(
         patch.setattr(os, call, failing(getattr(os, call), times, "slot3"))
         with pytest.raises(WriteFailed) as error:
             disk.update(next_content(before, 2))
-    assert "by itself" in error.value.disk_holds
+    assert "does that first" in error.value.disk_holds
     assert disk.state.state == "updating"
     assert disk.state.txid != state.txid
     assert disk.recover() == state
@@ -164,7 +167,7 @@ def test_a_state_sector_that_refuses_the_commit(
         refusing(disk, patch, {"clean"})
         with pytest.raises(StateUnreadable) as error:
             disk.update(next_content(before, 2))
-    assert "by itself" in error.value.disk_holds
+    assert "does that first" in error.value.disk_holds
     assert disk.recover() == state
     assert disk.content == before
 
@@ -251,3 +254,38 @@ def test_a_slot_is_written_in_batches(disk: VaultDisk, monkeypatch: pytest.Monke
     monkeypatch.setattr(SlotWriter, "write", write)
     disk.update(next_content(disk.content, 2))
     assert max(written) <= undo.ROOM
+
+
+def test_a_signal_waits_for_writes_under_way(
+    disk: VaultDisk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else they would land on the slots behind our back, after these went back."""
+    before, state = disk.content, disk.state
+    written: list[int] = []
+    ended: list[bool] = []
+    write = SlotWriter.write
+
+    def slow(self: SlotWriter, offset: int, view: memoryview) -> None:
+        time.sleep(0.05)
+        assert not ended
+        write(self, offset, view)
+        written.append(offset)
+
+    def replayed(*logs: Any, **how: Any) -> None:
+        ended.append(True)
+        monkeypatch.setattr(SlotWriter, "write", write)
+        replay.replay(*logs, **how)
+
+    def interrupted() -> None:
+        with unwinding(), disk.transaction() as running:
+            writers = running.begin(SIZE)
+            monkeypatch.setattr(SlotWriter, "write", slow)
+            threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGTERM)).start()
+            write_content(writers, before, next_content(before, 2))
+
+    monkeypatch.setattr("builder.vault.transaction.replay", replayed)
+    with pytest.raises(Ended):
+        interrupted()
+    assert written
+    assert disk.state == state
+    assert disk.content == before
