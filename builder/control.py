@@ -11,7 +11,7 @@ from builder.copying.direct import Reader
 from builder.fixup.fix import FixedSlot
 from builder.vault import fingerprint, manifests
 from core.errors import NotPrepared, StateUnreadable
-from core.model.copy import Plan, Slot
+from core.model.copy import Pair, Plan, Slot
 from core.model.figures import RunFigures
 from core.model.live import Instant
 from core.model.machine import Disk
@@ -59,13 +59,14 @@ def describe(
 ) -> Manifest:
     """The manifest of the generation after `last`, whose blocks are all on the slots by now.
 
-    A volume that rests keeps what `last` says of it. Raises ReadFailed.
+    A volume that rests, or went away, keeps what `last` says of it. Raises ReadFailed.
     """
     now = datetime.fromtimestamp(instant.taken, UTC).isoformat(timespec="seconds")
     # What people ask for is the age of the system; a volume of another age says so itself.
     taken = last.taken if last and "/" in plan.resting else now
     copied = [_slot_state(plan, slot) for _, slot in plan.copied]
-    resting = [slot for slot in last.slots if slot.mountpoint in plan.resting] if last else []
+    here = {slot.mountpoint for slot in copied}
+    kept = [slot for slot in last.slots if slot.mountpoint not in here] if last else []
     known = last.fixups if last else ()
     return Manifest(
         name=plan.name,
@@ -79,12 +80,12 @@ def describe(
         disk_guid=plan.disk_guid,
         slots=(
             *(replace(slot, taken="" if taken == now else now) for slot in copied),
-            *(_aged(slot, last.taken, taken) for slot in resting if last),
+            *(_aged(slot, last.taken, taken) for slot in kept if last),
         ),
-        pairs=plan.pairs,
+        pairs=(*plan.pairs, *_gone(plan, last)),
         fixups=(
             *slots.fixups(fixed, instant.swap),
-            *(one for one in known if one.slot in {slot.name for slot in resting}),
+            *(one for one in known if one.slot in {slot.name for slot in kept}),
         ),
         figures=RunFigures(
             seconds=round(seconds, 3),
@@ -114,6 +115,13 @@ def commit(plan: Plan, manifest: Manifest, state_at: int) -> None:
         slot=plan.boot_slot.identity.uuid,
     )
     state.write_state(plan.disk, state_at, valid)
+
+
+def _gone(plan: Plan, last: Manifest | None) -> tuple[Pair, ...]:
+    """The names of slots whose volumes went away: they may come back."""
+    here = {volume.mountpoint for volume in plan.volumes}
+    known = last.pairs if last else ()
+    return tuple(pair for pair in known if pair.mountpoint and pair.mountpoint not in here)
 
 
 def _aged(slot: SlotState, before: str, taken: str) -> SlotState:

@@ -37,8 +37,8 @@ from builder.refix import refix
 from builder.status import copy_we_run_from
 from builder.still.hooks import Hooks
 from builder.still.live import LiveOptions, copy_live
-from builder.target import find_target, opened, transaction_on
-from builder.vault.transaction import Transaction
+from builder.target import Held, find_target, opened, transaction_on
+from builder.vault.transaction import AS_BEFORE, Transaction
 from core import points, settings
 from core.claim import locked
 from core.errors import RunningFromCopy, ToolError
@@ -108,7 +108,9 @@ def prepare(disk_name: str, wish: Wish, screen: Screen, confirm: Confirm) -> Man
 
             screen.step("Copying the running system")
             written = remember.counters_of(plan)
-            instant = copy_live(slots.sources(plan), _options(compare=is_ours), screen)
+            instant = copy_live(
+                slots.sources(plan), _options(settings.load(), compare=is_ours), screen
+            )
             points.reach("copied")
 
             screen.step("Giving the copy its own identity")
@@ -128,7 +130,7 @@ def prepare(disk_name: str, wish: Wish, screen: Screen, confirm: Confirm) -> Man
             points.reach("committed")
         with holds.told():
             remember.prepared(plan, manifest, instant, state_at, written)
-            for warning in remember.tell_firmware(plan):
+            for warning in remember.tell_firmware(plan, settings.load()):
                 screen.warn(warning)
     screen.step(
         f"Done in {duration(time.monotonic() - begun)}: {plan.disk} is a bootable copy of this "
@@ -146,9 +148,10 @@ def update(name: str, how: How, screen: Screen) -> Manifest:
     with lock(LOCK, "update"):
         go_private()
         clean_leftovers()
-        target = find_target(name)
+        chosen = settings.load()
+        target = find_target(chosen, name)
         need_fixups()
-        with locked(target.disk.path), opened(target, screen) as held:
+        with locked(target.disk.path), opened(target, screen) as held, _as_before(held).told():
             plan, shape = plan_update(
                 target.machine, target.disk, target.known, held.last, FSTAB.read_text("utf-8")
             )
@@ -158,16 +161,18 @@ def update(name: str, how: How, screen: Screen) -> Manifest:
                 screen.warn(f"{sentence} Take it up with `dpsr prepare --again`.")
             if held.booted and not how.discard_work:
                 work.refuse(held.last, held.vault, target.path)
+
             screen.step(f"Looking for what changed since {held.last.taken}")
             written = remember.counters_of(plan)
             known = remember.earlier(plan, held.last, full=how.full or held.booted)
+            sources = slots.sources(plan, known)
             identity = slots.identity_ranges(plan)
             places = slots.log_slots(plan)
             with transaction_on(target, held, places, identity, screen) as transaction:
                 firsts = slots.fat_identities(plan)
-                begin = _Begin(transaction, how, screen)
-                options = _options(bandwidth=how.bandwidth)
-                instant = copy_live(slots.sources(plan, known), options, screen, begin=begin)
+                begin = _Begin(transaction, how, chosen.max_change, screen)
+                options = _options(chosen, bandwidth=how.bandwidth)
+                instant = copy_live(sources, options, screen, begin=begin)
                 points.reach("copied")
 
                 screen.step("Giving the copy its own identity")
@@ -180,9 +185,12 @@ def update(name: str, how: How, screen: Screen) -> Manifest:
                 manifest = transaction.commit(
                     control.describe(plan, instant, fixed, seconds, held.last)
                 )
-        remember.updated(plan, manifest, instant, written)
-        for warning in remember.tell_firmware(plan):
-            screen.warn(warning)
+        with _Holds(COMPLETE).told():
+            for warning in (
+                *remember.updated(plan, manifest, instant, chosen, written),
+                *remember.tell_firmware(plan, chosen),
+            ):
+                screen.warn(warning)
     screen.step(
         f"Done in {duration(time.monotonic() - begun)}: generation {manifest.generation}, the "
         f"system as it was at {manifest.taken}; {human(manifest.figures.bytes_written)} copied"
@@ -249,8 +257,9 @@ def _refuse_on_copy(machine: Machine) -> None:
         raise RunningFromCopy("This system runs from the DPSR disk. Nothing was written.")
 
 
-def _options(*, compare: bool = False, bandwidth: int = 0) -> LiveOptions:
-    chosen = settings.load()
+def _options(
+    chosen: settings.Settings, *, compare: bool = False, bandwidth: int = 0
+) -> LiveOptions:
     return LiveOptions(
         quiet_for=chosen.quiet_for,
         quiet_wait=chosen.quiet_wait,
@@ -268,6 +277,7 @@ class _Begin:
 
     transaction: Transaction
     how: How
+    max_change: int
     screen: Screen
     writers: Mapping[str, Writer] = field(default_factory=dict)
 
@@ -276,7 +286,7 @@ class _Begin:
         differs, used = (
             sum(getattr(each, what) for each in found.values()) for what in ("differs", "used")
         )
-        check_change(differs, used, settings.load().max_change, accept=self.how.accept_change)
+        check_change(differs, used, self.max_change, accept=self.how.accept_change)
         self.screen.step(f"Copying what changed: {human(differs)}")
         self.writers = self.transaction.begin(differs)
         return self.writers
@@ -296,3 +306,8 @@ class _Holds:
         except (ToolError, Ended) as reason:
             reason.disk_holds = reason.disk_holds or self.sentence
             raise
+
+
+def _as_before(held: Held) -> _Holds:
+    """Until a transaction says otherwise."""
+    return _Holds(AS_BEFORE.format(taken=held.state.taken))

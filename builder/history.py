@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from builder.target import find_target
 from builder.vault import chain
+from core import settings
 from core.files import LOCK, lock
 from core.model.manifest import Manifest
 from core.namespace import go_private, mounted
@@ -28,7 +29,7 @@ def history(name: str) -> tuple[Generation, ...]:
     """
     with lock(LOCK, "history"):
         go_private()
-        target = find_target(name)
+        target = find_target(settings.load(), name)
         state = read_state(target.disk.path, target.known.state_offset)
         with mounted(target.vault, "vault", "ro", "noload", fstype="ext4") as vault:
             known = chain.generations(vault, state)

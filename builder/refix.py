@@ -26,17 +26,15 @@ from core.screen import Screen
 def refix(machine: Machine, disk: Disk, screen: Screen) -> Edited:
     """Edit whatever in the copy on `disk` names the primary; the whole happens or nothing does.
 
-    On a disk that this system does not know, and on one whose copy was booted, no undo log could
-    lead back: there it is written straight away, and done again after an interruption. To be
-    called in a private mount namespace, the disk locked. Raises NotPrepared, StepFailed.
+    On a disk that this system does not know it is written straight away, and done again after an
+    interruption. To be called in a private mount namespace, the disk locked. Raises NotPrepared,
+    StepFailed.
     """
     known = next((one for one in settings.load().sets if one.guid == disk.guid), None)
     if known is None:
         return _directly(machine, disk, screen)
     target = Target(known, machine, disk)
     with opened(target, screen) as held:
-        if held.booted:
-            return _directly(machine, disk, screen)
         return _guarded(target, held, screen)
 
 
@@ -64,7 +62,7 @@ def _guarded(target: Target, held: Held, screen: Screen) -> Edited:
         paths = {slot.name: target.path(slot.number) for slot in touched}
         slots.write_fixups(fixed, writers, paths)
         figures = RunFigures(round(time.monotonic() - begun, 3), size, size, 0, 0.0, "fixup")
-        manifest = transaction.commit(_manifest(held.last, fixed, paths, figures))
+        manifest = transaction.commit(_manifest(held, fixed, paths, figures))
     known = record.read_record(manifest.name)
     if known is not None and known.txid == held.last.txid:
         record.write_record(replace(known, txid=manifest.txid, generation=manifest.generation))
@@ -72,8 +70,11 @@ def _guarded(target: Target, held: Held, screen: Screen) -> Edited:
 
 
 def _manifest(
-    last: Manifest, fixed: tuple[FixedSlot, ...], paths: Mapping[str, str], figures: RunFigures
+    held: Held, fixed: tuple[FixedSlot, ...], paths: Mapping[str, str], figures: RunFigures
 ) -> Manifest:
+    last = held.last
+    # Of a copy that was booted the old hashes stay: they go on saying that it was.
+    paths = {} if held.booted else paths
     more = {each.name: slots.ranges_of((*each.data, *each.identity)) for each in fixed}
     return replace(
         last,

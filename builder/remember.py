@@ -4,12 +4,14 @@
 from dataclasses import replace
 
 from core import record, settings
+from core.errors import ToolError
 from core.machine.counters import read_counters
 from core.model.blockset import BlockSet
 from core.model.copy import Plan
 from core.model.live import Earlier, Instant
 from core.model.manifest import Manifest
 from core.record import Counters
+from core.settings import Settings
 from grub import order
 
 
@@ -24,17 +26,30 @@ def prepared(
     _ran(plan, manifest, instant, counters)
 
 
-def updated(plan: Plan, manifest: Manifest, instant: Instant, counters: Counters) -> None:
-    """Record a run on the disk that is known already, and file systems that got another UUID."""
-    before = settings.load()
+def updated(
+    plan: Plan, manifest: Manifest, instant: Instant, chosen: Settings, counters: Counters
+) -> list[str]:
+    """Record a run on the disk that is known already, and file systems that got another UUID.
+
+    `chosen`: the settings as they were. Returns warnings: the backup is complete all the same.
+    """
     uuids = {volume.mountpoint: volume.identity.uuid for volume in plan.volumes}
-    known = before.named(plan.name)
+    known = chosen.named(plan.name)
     volumes = tuple(
         replace(each, uuid=uuids.get(each.mountpoint, each.uuid)) for each in known.volume
     )
-    if volumes != known.volume:
-        settings.save(before.with_set(replace(known, volume=volumes)))
-    _ran(plan, manifest, instant, counters)
+    try:
+        if volumes != known.volume:
+            settings.save(settings.load().with_set(replace(known, volume=volumes)))
+        _ran(plan, manifest, instant, counters)
+    except (OSError, ToolError) as reason:
+        return [
+            (
+                f"This run could not be recorded ({reason}): the next one compares everything. "
+                "The backup itself is complete."
+            )
+        ]
+    return []
 
 
 def earlier(plan: Plan, last: Manifest, *, full: bool) -> dict[str, Earlier]:
@@ -55,7 +70,7 @@ def counters_of(plan: Plan) -> Counters:
     return read_counters({volume.mountpoint: volume.dev for volume in plan.volumes})
 
 
-def tell_firmware(plan: Plan) -> list[str]:
+def tell_firmware(plan: Plan, chosen: Settings) -> list[str]:
     """Give a UEFI machine its entry for the DPSR disk; returns warnings, one sentence each.
 
     A machine with BIOS has no such list that could be written: the recovery card says what to do.
@@ -64,7 +79,7 @@ def tell_firmware(plan: Plan) -> list[str]:
         return []
     primary = [pair.old.partuuid for pair in plan.pairs if pair.old.partuuid]
     control = plan.control.identity.partuuid
-    others = [known.control_guid for known in settings.load().sets if known.name != plan.name]
+    others = [known.control_guid for known in chosen.sets if known.name != plan.name]
     return order.ensure_entry(plan.disk, plan.control.number, control, primary, others=others)
 
 

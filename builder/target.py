@@ -13,7 +13,6 @@ from builder.vault import fingerprint, manifests
 from builder.vault.recovery import recover
 from builder.vault.transaction import Transaction
 from builder.vault.undoformat import LogSlot
-from core import settings
 from core.errors import CopyUnreachable, NotPrepared, RunningFromCopy, ToolError
 from core.machine.find import find_recorded
 from core.machine.look import look
@@ -24,7 +23,7 @@ from core.model.manifest import Manifest
 from core.model.state import State
 from core.namespace import mounted
 from core.screen import Screen
-from core.settings import BackupSet
+from core.settings import BackupSet, Settings
 from grub.state import read_state
 
 HALF: Final = (
@@ -73,12 +72,12 @@ class Held:
         return self.state.booted or bool(self.touched)
 
 
-def find_target(name: str) -> Target:
+def find_target(chosen: Settings, name: str) -> Target:
     """The DPSR disk recorded under `name`. Writes nothing.
 
     Raises NotPrepared, CopyUnreachable, AmbiguousDisk, RunningFromCopy.
     """
-    known = settings.load().named(name)
+    known = chosen.named(name)
     machine = look()
     if copy_we_run_from(machine):
         raise RunningFromCopy("This system runs from the DPSR disk. Nothing was written.")

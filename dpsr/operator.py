@@ -6,7 +6,8 @@ import os
 
 import typer
 
-from core.errors import NotRoot
+from core.errors import NotRoot, StepFailed, ToolError
+from dpsr.ending import tell
 
 _NAME = typer.Option("system", metavar="NAME", help="Of which backup set.")
 _JSON = typer.Option(False, "--json", help="Print one JSON document.")
@@ -64,9 +65,22 @@ def update(
     from core.screen import screen_for
 
     how = How(tuple(only), full, accept_change, discard_work_on_copy, bandwidth * 1_000_000)
-    names = [known.name for known in settings.load().sets] if all_sets else [name]
-    for each in names or [name]:
-        carry_out(each, how, screen_for(progress))
+    names = [known.name for known in settings.load().sets] if all_sets else []
+    if len(names) < 2:
+        carry_out(names[0] if names else name, how, screen_for(progress))
+        return
+    failed = []
+    for each in names:
+        try:
+            carry_out(each, how, screen_for(progress))
+        except ToolError as error:  # a disk that is away must not keep the others from theirs
+            tell(error)
+            failed.append(each)
+    if failed:
+        raise StepFailed(
+            f"{len(failed)} of {len(names)} backups were not made: {', '.join(failed)}.",
+            "What happened to each is said above.",
+        )
 
 
 def history(name: str = _NAME, as_json: bool = _JSON) -> None:
