@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from builder.vault import manifests
-from core.errors import WorkOnCopy
+from core.errors import CommandFailed, WorkOnCopy
 from core.model.manifest import Manifest, SlotState
 from core.namespace import mounted
 
@@ -56,13 +56,19 @@ def refuse(last: Manifest, vault: Path, path: Callable[[int], str]) -> None:
     """Raise WorkOnCopy, which says what an update would give up. `path`: by partition number."""
     since = (vault / manifests.file_name(last.txid)).stat().st_mtime
     found: list[tuple[float, str]] = []
+    unreadable = []
     for slot in last.slots:
         if slot.superblock:
-            found += done_on_copy(slot, path(slot.number), since)
-    raise WorkOnCopy(
-        f"The copy was started or written to since its backup of {last.taken}. "
-        f"{summary(found).sentence()} Nothing was written now."
-    )
+            try:
+                found += done_on_copy(slot, path(slot.number), since)
+            except (CommandFailed, OSError):  # it may be damage, not work: that heals it, too
+                unreadable.append(slot.mountpoint)
+    said = [f"The copy was started or written to since its backup of {last.taken}."]
+    if found or not unreadable:
+        said.append(summary(found).sentence())
+    if unreadable:
+        said.append(f"What its file system of {', '.join(unreadable)} holds cannot be read.")
+    raise WorkOnCopy(" ".join([*said, "Nothing was written now."]))
 
 
 def summary(found: list[tuple[float, str]]) -> Work:
