@@ -354,7 +354,10 @@ def _strange_fixups(
 
 def _files(image: Path, part: Part, blocks: Any) -> list[str]:
     """Paths of the regular files that some blocks belong to."""
-    found = {pair for pair in owners(image, part, blocks.tolist()).values() if pair[0] > 10}
+    # The orphan file has an ordinary inode, and no name; a mount empties it.
+    (orphans,) = struct.unpack_from("<I", disk.read(image, part.start + 1024, 1024), 0x280)
+    owned = owners(image, part, blocks.tolist()).values()
+    found = {pair for pair in owned if pair[0] > 10 and pair[0] != orphans}
     return [
         path
         for inode, path in sorted(found)
