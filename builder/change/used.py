@@ -15,6 +15,7 @@ from typing import Final
 
 import numpy as np
 
+from builder.change.free import Free
 from core.errors import CannotCopyFileSystem, ReadFailed
 from core.machine.mounts import parse_swaps
 from core.model.blockset import EMPTY, BlockSet
@@ -47,15 +48,17 @@ _EXTENT_NOWHERE: Final = 0x2 | 0x4 | 0x200
 """Location unknown, not yet allocated, or inside an inode: no blocks of its own."""
 
 
-def used(mountpoint: str, size: int, records: int = _RECORDS) -> BlockSet:
+def used(mountpoint: str, size: int, records: int = _RECORDS, free: Free | None = None) -> BlockSet:
     """The byte ranges in use of the file system of `size` bytes that is mounted at `mountpoint`.
 
-    `records` are fetched at a time. Raises CannotCopyFileSystem when it has no such map,
-    ReadFailed when it cannot be read.
+    `records` are fetched at a time. Where there are very many free extents the short ones count
+    as used; who asks again gives the same `free`, so that they are the same ones. Raises
+    CannotCopyFileSystem when it has no such map, ReadFailed when it cannot be read.
     """
     # All that is not free: ext4 leaves out some stretches in use (Linux 6.18: those between the
     # last free blocks of a group and the next group), never free ones.
-    found = []
+    free = free or Free()
+    free.begin()
     buffer = bytearray(_FSMAP_HEAD.size + (2 + records) * _FSMAP.itemsize)
     table = np.frombuffer(buffer, dtype=_FSMAP, offset=_FSMAP_HEAD.size)
     for field in ("device", "flags", "physical", "owner", "offset"):
@@ -71,9 +74,8 @@ def used(mountpoint: str, size: int, records: int = _RECORDS) -> BlockSet:
                 break
             page = table[2 : 2 + entries]
             is_free = (page["owner"] == _OWN_FREE) & (page["flags"] & _SPECIAL_OWNER != 0)
-            free = page[is_free & (page["device"] == _new_encode(dev))]
-            ends = free["physical"] + free["length"]
-            found.append(np.column_stack((free["physical"], ends)).astype(np.int64))
+            here = page[is_free & (page["device"] == _new_encode(dev))]
+            free.add(here["physical"], here["physical"] + here["length"])
             if page["flags"][-1] & _LAST:
                 break
             table[0] = page[-1]
@@ -84,8 +86,7 @@ def used(mountpoint: str, size: int, records: int = _RECORDS) -> BlockSet:
         raise ReadFailed(f"{what}: {error.strerror}.") from error
     finally:
         os.close(folder)
-    whole = BlockSet.of([(0, size)])
-    return whole.minus(BlockSet.of(np.concatenate(found))) if found else whole
+    return free.used(size)
 
 
 def swap_extents(mountpoint: str) -> BlockSet:

@@ -302,7 +302,7 @@ class _Live:
             bytes_examined=self._examined + read,
             bytes_written=self._written + read,
             identity=identity,
-            used={name: volume.used.minus(volume.swap) for name, volume in volumes},
+            used={name: volume.in_use() for name, volume in volumes},
             swap={name: volume.swap for name, volume in volumes},
             detectors={name: volume.detected_by for name, volume in volumes},
             mounts={name: volume.shape.mounts for name, volume in volumes},

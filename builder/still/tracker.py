@@ -35,6 +35,8 @@ _SECTOR: Final = 512
 _SMALLEST: Final = 64 << 10
 _MANY: Final = 100_000
 """Ranges that are kept before they are merged."""
+MOST: Final = 250_000
+"""Ranges of one volume that are told apart: of more, the nearest count as one."""
 _REQUESTS: Final = ("block_rq_issue", "block_rq_complete")
 _BIOS: Final = ("block_bio_queue",)
 
@@ -97,7 +99,8 @@ class _Seen:
     def blocks(self) -> BlockSet:
         if not self.ranges:
             return EMPTY
-        return BlockSet.of(np.concatenate(self.ranges)).aligned(GRAIN).within(self.what.size)
+        joined = BlockSet.of(np.concatenate(self.ranges))
+        return joined.aligned(GRAIN).within(self.what.size).fewer(MOST)
 
 
 class Tracker:

@@ -16,11 +16,12 @@ from builder.change import superblock
 from builder.change.below import written_by_grub
 from builder.change.choose import choose
 from builder.change.detector import Compare, Detector
+from builder.change.free import Free
 from builder.change.superblock import Superblock
 from builder.change.used import swap_extents, used
 from builder.copying.copier import Copier
 from builder.copying.direct import Reader, SlotWriter, Writer, buffer
-from builder.still.tracker import GRAIN
+from builder.still.tracker import GRAIN, MOST
 from core.errors import StepFailed
 from core.model.blockset import EMPTY, BlockSet
 from core.model.live import Found, Source
@@ -44,7 +45,10 @@ class Untouched:
 
 @dataclass(slots=True)
 class Volume:
-    """See above. Ranges are bytes of the volume, in whole grains of 4 KiB but for its end."""
+    """See above. Ranges are bytes of the volume, in whole grains of 4 KiB but for its end.
+
+    No set grows without end: `used` and `dirty` get coarser, `copied` forgets.
+    """
 
     source: Source
     reader: Reader
@@ -63,6 +67,8 @@ class Volume:
     unparsed: BlockSet = EMPTY
     """What was written and the detector was not told yet."""
     used: BlockSet = EMPTY
+    late: BlockSet = EMPTY
+    """What was written before the freeze and after the used map was made: in use as well."""
     swap: BlockSet = EMPTY
     """Its active swap files: nobody's data."""
     todo: BlockSet = EMPTY
@@ -70,11 +76,16 @@ class Volume:
     unlike: BlockSet = EMPTY
     """Blocks that were compared and do differ: there is no need to compare them again."""
     _map_is_cheap: bool = False
+    _free: Free = field(default_factory=Free)
 
     def see(self, written: BlockSet) -> None:
         """Note what the tracker saw."""
         self.dirty = self.dirty.union(written)
         self.unparsed = self.unparsed.union(written)
+        if max(len(self.dirty), len(self.unparsed)) > MOST:
+            self.unparsed = self.unparsed.fewer(MOST)
+            # What the detector takes for written must be copied.
+            self.dirty = self.dirty.union(self.unparsed).fewer(MOST)
 
     def survey(self) -> None:
         """Find what is to be copied. The tracker's events must have been taken just before."""
@@ -83,7 +94,9 @@ class Volume:
             self.used = self._used()
             worked = time.thread_time() - worked
             self._map_is_cheap = worked < _CHEAP and time.monotonic() - begun < _NEAR
-        self.copied, self.dirty = self.copied.minus(self.dirty), EMPTY
+        self.copied, self.dirty, self.late = self.copied.minus(self.dirty), EMPTY, EMPTY
+        if len(self.copied) > 2 * MOST:
+            self.copied = self.copied.intersect(self.used)
         self.swap = swap_extents(self.source.mountpoint).aligned(GRAIN)
         self.todo = self.used.minus(self.swap).minus(self.identity).minus(self.copied)
 
@@ -120,7 +133,8 @@ class Volume:
         """Let the detector see what was written since `find`. Raises UseCompare, ReadFailed."""
         written, self.unparsed = self.unparsed, EMPTY
         if written or still:
-            self.dirty = self.dirty.union(self.detector.reparse(written, still=still))
+            more = self.detector.reparse(written, still=still)
+            self.dirty = self.dirty.union(more).fewer(MOST)
 
     def use_compare(self) -> None:
         """The detector is at its wits' end: nothing is known to be equal any more."""
@@ -162,7 +176,7 @@ class Volume:
             rest = rest.union(now.minus(self.used)).intersect(now)
             self.used = now
         else:
-            self.used = self.used.union(self.dirty)
+            self.late = self.dirty
         return rest.minus(self.swap).minus(self.identity)
 
     def shows_freeze(self, seen: BlockSet) -> bool:
@@ -171,7 +185,12 @@ class Volume:
 
     def wrote(self, seen: BlockSet) -> bool:
         """Whether what the tracker saw concerns data, and not free space that was discarded."""
-        return bool(seen.intersect(self.used).minus(self.swap))
+        in_use = seen.intersect(self.used).union(seen.intersect(self.late))
+        return bool(in_use.minus(self.swap))
+
+    def in_use(self) -> BlockSet:
+        """After the freeze: what was used in it, without active swap files."""
+        return self.used.union(self.late).minus(self.swap)
 
     def forget_identity(self) -> None:
         """Put zeros where the slot's identity is, so that nothing takes it for a file system."""
@@ -192,7 +211,8 @@ class Volume:
         )
 
     def _used(self) -> BlockSet:
-        return used(self.source.mountpoint, self.shape.size).aligned(GRAIN).within(self.source.size)
+        found = used(self.source.mountpoint, self.shape.size, free=self._free)
+        return found.aligned(GRAIN).within(self.source.size)
 
 
 def read_shape(reader: Reader, where: str) -> Superblock:

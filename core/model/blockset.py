@@ -11,6 +11,7 @@ import numpy.typing as npt
 Ranges = npt.NDArray[np.int64]
 
 _NONE: Final[Ranges] = np.empty((0, 2), dtype=np.int64)
+_AT_ONCE: Final = 4096
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -48,8 +49,9 @@ class BlockSet:
         return len(self.ranges)
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
-        for start, end in self.ranges.tolist():  # noqa: UP028 - tuples, not lists
-            yield start, end
+        for at in range(0, len(self), _AT_ONCE):  # as Python's numbers they take ten times the room
+            for start, end in self.ranges[at : at + _AT_ONCE].tolist():  # noqa: UP028 - tuples
+                yield start, end
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, BlockSet) and np.array_equal(self.ranges, other.ranges)
@@ -94,6 +96,16 @@ class BlockSet:
         wide[:, 0] -= wide[:, 0] % grain
         wide[:, 1] += -wide[:, 1] % grain
         return BlockSet.of(wide)
+
+    def fewer(self, most: int) -> "BlockSet":
+        """All of it in at most `most` ranges: where there are more, its smallest gaps go."""
+        if len(self) <= most:
+            return self
+        starts, ends = self.ranges[1:, 0], self.ranges[:-1, 1]
+        stay = np.sort(np.argpartition(ends - starts, most - 1)[: most - 1])
+        first, last = self.ranges[:1, 0], self.ranges[-1:, 1]
+        pairs = np.concatenate((first, starts[stay])), np.concatenate((ends[stay], last))
+        return BlockSet(np.column_stack(pairs))
 
     def shifted(self, by: int) -> "BlockSet":
         """Each range moved by `by` bytes."""

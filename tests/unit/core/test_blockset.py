@@ -61,3 +61,19 @@ def test_aligned_widens_to_whole_grains(one: list[tuple[int, int]], grain: int) 
 def test_the_empty_set_is_false() -> None:
     assert not EMPTY
     assert BlockSet.of([(3, 3)]) == EMPTY
+
+
+@given(pairs, st.integers(1, 5))
+def test_fewer_ranges_fill_the_smallest_gaps(one: list[tuple[int, int]], most: int) -> None:
+    blocks = BlockSet.of(one)
+    fewer = blocks.fewer(most)
+    assert len(fewer) == min(len(blocks), most)
+    assert points(blocks) <= points(fewer)
+    gaps = sorted(after[0] - before[1] for before, after in itertools.pairwise(blocks))
+    filled = sum(gaps[: max(len(blocks) - most, 0)])
+    assert fewer.total == blocks.total + filled
+
+
+def test_very_many_ranges_are_gone_through_in_order() -> None:
+    expected = [(3 * number, 3 * number + 1) for number in range(10_000)]
+    assert list(BlockSet.of(expected)) == expected
