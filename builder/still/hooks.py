@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """An administrator's commands around the freeze: a database that is to rest for that moment.
 
-`before_freeze` may leave a program behind, such as a session that holds a lock: `after_thaw` ends
-it. So nobody waits for the end of what they print, which goes to a file without a name.
+When a try fails both have run, and both run again in the next one: nothing that takes long is
+done between them. `before_freeze` may leave a program behind, such as a session that holds a lock:
+`after_thaw` ends it. So nobody waits for the end of what they print, which goes to a file without
+a name.
 """
 
 import tempfile

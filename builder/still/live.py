@@ -23,7 +23,7 @@ from builder.still.search import choose_detectors, how, reparse, search
 from builder.still.tracker import Tracked, Tracker, request_based
 from builder.still.volume import Untouched, Volume, open_volume
 from core import points
-from core.errors import FreezeFailed, NeverQuiet, TrackerLost
+from core.errors import FreezeFailed, HookFailed, NeverQuiet, TrackerLost
 from core.machine.mounts import parse_mountinfo
 from core.model.blockset import BlockSet
 from core.model.live import Found, Instant, Source
@@ -173,6 +173,8 @@ class _Live:
         self._tracker = tracker
         self._passes = self._examined = self._written = 0
         self._stall = 0.0
+        self._limit = _LEFT
+        """Bytes that may be left for the freeze."""
 
     def run(self) -> Instant:
         """The whole of it, once."""
@@ -182,7 +184,7 @@ class _Live:
             self._search(self._slots.begin)
         for volume in self._volumes.values():
             volume.forget_identity()
-        self._catch_up(_LEFT)
+        self._catch_up(self._limit)
         instant = self._insist(self._take_instant)
         for volume in self._volumes.values():
             volume.writer.flush()
@@ -256,20 +258,35 @@ class _Live:
     # --- standing still -----------------------------------------------------------------------
 
     def _take_instant(self, attempt: int) -> Instant:
-        limit = max(_LEFT >> 2 * attempt, _SMALL)  # too much may have been the reason to fail
-        self._wait_for_quiet(limit)
+        self._wait_for_quiet(self._limit)
         self._sync()
+        self._catch_up(self._limit)
         mountpoints = [volume.source.mountpoint for volume in self._volumes.values()]
         with around_freeze(self._options.hooks, mountpoints, self._screen) as hooked:
             if hooked:
-                self._sync()
-            self._catch_up(limit)
-            rests, instant = self._freeze()
+                self._look_after_hook(attempt)
+            try:
+                rests, instant = self._freeze()
+            except Interfered:
+                self._limit = max(self._limit >> 2, _SMALL)  # too much may have been the reason
+                raise
         points.reach("thawed")
         for writer, pieces in rests:
             for offset, view in pieces:
                 writer.write(offset, view)
         return instant
+
+    def _look_after_hook(self, attempt: int) -> None:
+        """Raise when there is too much to be copied now: a database may be locked meanwhile."""
+        self._sync()
+        if (left := self._survey()) <= self._limit:
+            return
+        said = f"before_freeze brought {human(left)} of changes to the disk"
+        if attempt == _TRIES - 1:
+            raise HookFailed(
+                f"{said}, and much each time. Nothing is copied while it holds a lock."
+            )
+        raise Interfered(f"{said}. They are copied first, while it holds no lock.")
 
     def _freeze(self) -> tuple[list[tuple[Writer, Pieces]], Instant]:
         """The instant itself: reads what is left to be written, and who is to write it."""

@@ -214,6 +214,50 @@ def test_what_a_hook_writes_is_in_the_backup(pair: Pair) -> None:
         assert b"flushed\n" in volume.read()
 
 
+def test_nothing_is_copied_while_a_hook_holds_a_lock(
+    pair: Pair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lock = tmp_path / "lock"
+    told: list[tuple[str, bool]] = []
+
+    def watch(name: str) -> None:
+        work = getattr(live._Live, name)
+
+        def watched(*args: object) -> object:
+            told.append((name, lock.exists()))
+            return work(*args)
+
+        monkeypatch.setattr(live._Live, name, watched)
+
+    watch("_pass")
+    watch("_freeze")
+    monkeypatch.setattr(live, "_LEFT", 4 * MIB)
+    hooks = Hooks(
+        # The first time much is brought to the disk, as by a checkpoint.
+        f"touch {lock}; cd {pair.top}; test -e checkpoint ||"
+        " dd if=/dev/urandom of=checkpoint bs=1M count=24",
+        f"rm {lock}; echo thawed >> {tmp_path}/thaws",
+    )
+    pair.update(replace(OPTIONS, hooks=hooks))
+    assert (tmp_path / "thaws").read_text() == "thawed\n" * 2
+    assert told[-2:] == [("_pass", False), ("_freeze", True)]
+    assert ("_pass", True) not in told
+    assert capsys.readouterr().err.count("They are copied first, while it holds no lock.") == 1
+
+
+def test_a_hook_that_always_writes_much(
+    pair: Pair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(live, "_LEFT", 2 * MIB)
+    hooks = Hooks(
+        f"dd if=/dev/urandom of={pair.top}/dump bs=1M count=9", f"echo >> {tmp_path}/thaws"
+    )
+    with pytest.raises(HookFailed, match=r"before_freeze brought .* of changes .* each time"):
+        pair.update(replace(OPTIONS, hooks=hooks))
+    assert len((tmp_path / "thaws").read_text()) == 5
+    (pair.top / "not frozen").touch()
+
+
 @pytest.mark.parametrize(
     ("command", "says"),
     [
