@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from builder.change import superblock
-from builder.change.below import written_by_grub
+from builder.change.below import swap_files, written_by_grub
 from builder.change.choose import choose
 from builder.change.detector import Compare, Detector
 from builder.change.free import Free
@@ -118,7 +118,7 @@ class Volume:
     def find(self, advance: Advance) -> BlockSet:
         """What may differ, out of what the first survey found. Raises UseCompare, ReadFailed."""
         earlier = self.source.earlier
-        always = written_by_grub(self.source.mountpoint)
+        always = written_by_grub(self.source.mountpoint).union(swap_files(self.source.mountpoint))
         if earlier is not None:
             always = always.union(earlier.always)
         return self.detector.find(self.used, always, advance).intersect(self.todo)

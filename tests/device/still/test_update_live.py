@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from builder.change import below
 from builder.change.used import file_extents
 from builder.copying.direct import SlotWriter
 from builder.still.live import copy_live
@@ -296,3 +297,31 @@ def test_what_was_a_swap_file_is_compared(folder: Path) -> None:
         instant = pair.update()
         assert instant.detectors == {"root": "ext4"}
         assert not instant.swap["root"]
+
+
+def test_a_swap_file_that_was_used_in_between(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(below, "_FSTAB", folder / "its fstab")
+    monkeypatch.setattr(below, "_UNITS", folder / "units")
+    (folder / "units").mkdir()
+    with Pair(folder, 96 * MIB, [*NOW, "-b", "4096"]) as pair:
+        files(pair.top, 5, MIB)
+        names = ("by fstab", "by unit", "by nobody")
+        for name in names:
+            (pair.top / name).write_bytes(b"not used yet" * 100_000)
+        (folder / "its fstab").write_text(f"{pair.top}/by\\040fstab none swap sw,noauto 0 0\n")
+        (folder / "units" / "it.swap").write_text(f"[Swap]\nWhat={pair.top}/by unit\n")
+        pair.prepare()
+        extents = [file_extents(str(pair.top / name)) for name in names]
+        assert below.swap_files(str(pair.top)) == extents[0].union(extents[1])
+        assert below.swap_files("/proc") == EMPTY
+        # The kernel writes past the file system, and no time stamp tells.
+        with Path(pair.source.device).open("r+b", buffering=0) as device:
+            for blocks in extents[:2]:
+                for start, _ in blocks:
+                    os.pwrite(device.fileno(), b"page" * 1024, start)
+            os.fsync(device.fileno())
+        assert pair.update().detectors == {"root": "ext4"}
+        assert pair.written is not None
+        assert not pair.written.intersect(extents[2])
