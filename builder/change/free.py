@@ -13,7 +13,7 @@ from core.model.blockset import EMPTY, BlockSet
 
 Numbers = npt.NDArray[np.int64]
 
-MOST: Final = 250_000
+MOST: Final = 150_000
 """Extents that are kept."""
 _FIRST: Final = 4096
 
@@ -42,7 +42,7 @@ class Free:
         # As a copy: the caller uses its arrays again.
         self._pending.append(np.column_stack((starts, ends)).astype(np.int64))
         self._count += len(starts)
-        if self._count >= self._most:
+        if 4 * self._count >= self._most:
             self._merge()
 
     def used(self, size: int) -> BlockSet:

@@ -35,7 +35,7 @@ _SECTOR: Final = 512
 _SMALLEST: Final = 64 << 10
 _MANY: Final = 100_000
 """Ranges that are kept before they are merged."""
-MOST: Final = 250_000
+MOST: Final = 150_000
 """Ranges of one volume that are told apart: of more, the nearest count as one."""
 _REQUESTS: Final = ("block_rq_issue", "block_rq_complete")
 _BIOS: Final = ("block_bio_queue",)
