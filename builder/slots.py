@@ -11,7 +11,7 @@ from contextlib import ExitStack, closing
 from typing import Final
 
 from builder.change import superblock
-from builder.copying.direct import Reader, SlotWriter, Writer, buffer
+from builder.copying.direct import Reader, SlotWriter, Writer, buffer, write_blocks
 from builder.fixup.fix import FixedSlot
 from builder.plan.shape import Shape
 from builder.still.tracker import GRAIN
@@ -115,9 +115,9 @@ def write_fixups(
     `paths`: the slots' devices. Raises WriteFailed, CopyDiffers.
     """
     for each in fixed:
-        _write(writers[each.name], each.data)
+        write_blocks(writers[each.name], each.data)
     for each in fixed:
-        _write(writers[each.name], each.identity)
+        write_blocks(writers[each.name], each.identity)
     for each in fixed:
         _check(paths[each.name], each.identity)
 
@@ -142,14 +142,6 @@ def _ranges(each: FixedSlot) -> BlockSet:
 def _number(device: str) -> tuple[int, int]:
     number = os.stat(device).st_rdev
     return os.major(number), os.minor(number)
-
-
-def _write(writer: Writer, blocks: Blocks) -> None:
-    for offset, content in blocks:
-        view = buffer(len(content))  # O_DIRECT wants memory on a page boundary
-        view[:] = content
-        writer.write(offset, view)
-    writer.flush()
 
 
 def _check(device: str, blocks: Blocks) -> None:

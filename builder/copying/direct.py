@@ -10,6 +10,7 @@ import fcntl
 import mmap
 import os
 import stat
+from collections.abc import Iterable
 from typing import Final, Protocol
 
 from core.errors import ReadFailed, WriteFailed
@@ -95,6 +96,15 @@ class SlotWriter:
 
     def close(self) -> None:
         os.close(self._file)
+
+
+def write_blocks(writer: Writer, blocks: Iterable[tuple[int, bytes]]) -> None:
+    """Write blocks of `(offset, content)`, and flush."""
+    for offset, content in blocks:
+        view = buffer(len(content))  # O_DIRECT wants memory on a page boundary
+        view[:] = content
+        writer.write(offset, view)
+    writer.flush()
 
 
 def _open(path: str, how: int) -> int:

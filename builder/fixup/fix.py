@@ -6,25 +6,29 @@ where the running copy finds it. Nothing is mounted where others see it.
 """
 
 import os
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Final
 
+from builder.copying.direct import Writer, write_blocks
 from builder.fixup import ext4, fat, marker, uuids
 from builder.fixup.assemble import assembled
 from builder.fixup.inside import inside
 from builder.fixup.names import Names
-from builder.fixup.overlay import Overlay, clean_leftovers, need_overlays, overlay
+from builder.fixup.overlay import ROOM, Overlay, clean_leftovers, explained, need_overlays, overlay
 from builder.fixup.tree import Edited, fix_tree
 from core import points
 from core.errors import FixupFailed
 from core.model.blockset import BlockSet
-from core.model.copy import Plan, Slot, SwapFile
+from core.model.copy import Plan, Slot, SwapFile, Volume
 from core.run import need, run
 from core.screen import Screen
 
 Blocks = tuple[tuple[int, bytes], ...]
+NO_WRITERS: Final[Mapping[str, Writer]] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,12 +53,19 @@ def need_fixups() -> None:
     need_overlays()
 
 
-def fix_up(plan: Plan, identities: Mapping[str, Blocks], screen: Screen) -> tuple[FixedSlot, ...]:
+def fix_up(
+    plan: Plan,
+    identities: Mapping[str, Blocks],
+    screen: Screen,
+    writers: Mapping[str, Writer] = NO_WRITERS,
+) -> tuple[FixedSlot, ...]:
     """Prepare the fix-ups of the slot of every volume that is copied.
 
     To be called in a private mount namespace; the slots hold the volumes as they were at one
     instant, but for `identities`, which came out of the volumes. FAT slots keep their own; one
-    that has none yet is made and filled on the way. Raises FixupFailed, OldIdentityRemains.
+    that has none yet is made and filled on the way. `writers` by slot: what is too much for one
+    overlay is written to a FAT slot on the way. Raises FixupFailed, OldIdentityRemains, and what
+    the writers do.
     """
     clean_leftovers()
     slots = [slot for _, slot in plan.copied]
@@ -63,22 +74,21 @@ def fix_up(plan: Plan, identities: Mapping[str, Blocks], screen: Screen) -> tupl
         layers = {}
         for volume, slot in plan.copied:
             device = plan.slot_path(slot.number)
-            known = identities.get(slot.name)
-            source = Path(volume.mountpoint)
-            if known is None:
-                fat.fill(device, "fat", slot.identity, source, volume.options)
-            layer = layers[slot.name] = stack.enter_context(overlay(device, slot.name))
-            if known is not None:
-                ext4.write_blocks(layer.path, known)
-            if slot.fstype != "vfat":
-                _identify(layer, slot)
-            elif known is not None:
-                fat.refresh(layer.path, "fat", source, volume.options)
+            if slot.fstype == "vfat":
+                known = identities.get(slot.name, ())
+                layer = _with_files(volume, slot, device, known, writers.get(slot.name), stack)
+            else:
+                layer = stack.enter_context(overlay(device, slot.name))
+                with explained(layer):
+                    ext4.write_blocks(layer.path, identities[slot.name])
+                    _identify(layer, slot)
+            layers[slot.name] = layer
         points.reach("overlaid")
         edited = Edited((), ())
         if "/" in {slot.mountpoint for slot in slots}:
             places = [(slot.mountpoint, slot.fstype, layers[slot.name].path) for slot in slots]
-            edited = _edit(plan, names, places)
+            with explained(*layers.values()):
+                edited = _edit(plan, names, places)
         points.reach("edited")
         for note in edited.notes:
             screen.warn(note)
@@ -94,6 +104,35 @@ def fix_up(plan: Plan, identities: Mapping[str, Blocks], screen: Screen) -> tupl
     total = sum(len(content) for each in fixed for _, content in (*each.data, *each.identity))
     screen.note(f"{len(edited.files)} files changed, {total >> 10} KiB to write")
     return fixed
+
+
+def _with_files(
+    volume: Volume, slot: Slot, device: str, known: Blocks, writer: Writer | None, stack: ExitStack
+) -> Overlay:
+    """An overlay on a FAT slot in which the volume's files are; `stack` removes it.
+
+    `known`: what makes the slot one. What does not fit into one overlay goes to the slot before,
+    by `writer`, but for these blocks: until they are written, at the end, the slot is none.
+    """
+    source = Path(volume.mountpoint)
+    if not known:
+        with explained():
+            fat.fill(device, "fat", slot.identity, source, volume.options)
+        return stack.enter_context(overlay(device, slot.name))
+    most = ROOM // 2 if writer else sys.maxsize
+    refresh = fat.Refresh(source, volume.options, most)
+    while True:
+        with ExitStack() as own:
+            layer = own.enter_context(overlay(device, slot.name))
+            with explained(layer):
+                ext4.write_blocks(layer.path, known)
+                complete = refresh.go_on(layer.path, "fat")
+            if complete or writer is None:
+                stack.enter_context(own.pop_all())
+                return layer
+            lot = _fixed(slot, layer, known, ())
+        write_blocks(writer, lot.data)
+        known = lot.identity or known
 
 
 def _edit(plan: Plan, names: Names, places: list[tuple[str, str, str]]) -> Edited:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Final
 
 from builder.fixup import cow
-from core.errors import FixupFailed, KernelFeatureMissing, Refused, ToolError
+from core.errors import CommandFailed, FixupFailed, KernelFeatureMissing, Refused, ToolError
 from core.run import need, run
 
 PREFIX: Final = "dpsr-"
@@ -65,11 +65,12 @@ class Overlay:
 
         Chunks that came out as they were are among them. Raises FixupFailed.
         """
-        descriptor = os.open(self.path, os.O_RDWR | os.O_CLOEXEC)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        with explained(self):
+            descriptor = os.open(self.path, os.O_RDWR | os.O_CLOEXEC)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
         self.check()
         run("dmsetup", "suspend", *_QUIETLY, self.name)
 
@@ -78,6 +79,24 @@ class Overlay:
 
         found = cow.changed(read, self._room)
         return sorted((offset, read(at, length)) for offset, at, length in found)
+
+
+@contextmanager
+def explained(*layers: Overlay) -> Iterator[None]:
+    """Let FixupFailed say why files of a copy could not be written: first, which overlay is full.
+
+    What the system says against it, or mount, is only a consequence then.
+    """
+    try:
+        yield
+    except (OSError, CommandFailed) as reason:
+        for layer in layers:
+            layer.check()
+        if isinstance(reason, OSError):
+            where = f" ({reason.filename})" if reason.filename else ""
+            why = reason.strerror or reason
+            raise FixupFailed(f"The copy's files cannot be written: {why}{where}.") from reason
+        raise
 
 
 def need_overlays() -> None:

@@ -15,7 +15,7 @@ from builder.fixup.assemble import assembled
 from builder.fixup.fix import FixedSlot
 from builder.fixup.inside import inside
 from builder.fixup.names import Names
-from builder.fixup.overlay import CHUNK, PREFIX, Overlay, clean_leftovers, overlay
+from builder.fixup.overlay import CHUNK, PREFIX, Overlay, clean_leftovers, explained, overlay
 from builder.fixup.tree import MARKER, Edited, fix_tree
 from builder.plan.fstab import identity_of
 from core.errors import CannotCopyFileSystem, NotPrepared
@@ -56,7 +56,7 @@ def fix_prepared(
                 layer = stack.enter_context(overlay(slot.path, slot.name.removeprefix(_SLOT)))
                 layers.append(layer)
                 places.append((pair.mountpoint, pair.fstype, layer.path))
-        with assembled(places) as (root, scratch):
+        with explained(*layers), assembled(places) as (root, scratch):
             edited = fix_tree(root, names, drivers, scratch, said)
         fixed = tuple(map(_fixed, layers)) if edited.files else ()
     for note in edited.notes:
