@@ -176,7 +176,7 @@ def update(name: str, how: How, screen: Screen) -> Manifest:
                 points.reach("copied")
 
                 screen.step("Giving the copy its own identity")
-                fixed = fix_up(plan, firsts | instant.identity, screen)
+                fixed = fix_up(plan, firsts | instant.identity, screen, begin.writers)
                 points.reach("fixed")
                 slots.write_fixups(fixed, begin.writers, slots.paths_of(plan))
                 points.reach("written")

@@ -5,6 +5,7 @@ sfdisk writes the table, since it alone gives every partition its GUID and attri
 write; libparted, which shares no code with it, then has to read the same.
 """
 
+import gc
 import json
 import os
 import time
@@ -90,6 +91,18 @@ def _check(plan: Plan) -> None:
 
 
 def _as_parted_sees(disk: str) -> list[tuple[int, int, int, str]]:
+    import parted
+
+    try:
+        return _read_by_parted(disk)
+    finally:
+        # It would answer from memory the next time. Objects in cycles still point to what is freed
+        # then, and would end the program with a crash when it exits.
+        gc.collect()
+        parted.freeAllDevices()
+
+
+def _read_by_parted(disk: str) -> list[tuple[int, int, int, str]]:
     import _ped
     import parted
 
@@ -102,8 +115,6 @@ def _as_parted_sees(disk: str) -> list[tuple[int, int, int, str]]:
         ]
     except (_ped.IOException, _ped.DeviceException, _ped.DiskException) as reason:
         raise CopyDiffers(f"libparted cannot read the table of {disk}: {reason}.") from None
-    finally:
-        parted.freeAllDevices()  # it would answer from memory the next time
 
 
 def _wait_for(plan: Plan) -> None:
