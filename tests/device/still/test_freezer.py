@@ -139,6 +139,8 @@ def test_a_main_process_that_is_killed_or_hangs(folders: list[Path], how: signal
 
 def test_no_freeze_without_a_watchdog(folders: list[Path]) -> None:
     with Freezer([str(folder) for folder in folders], max_freeze=20) as freezer:
+        with freezer.frozen():
+            pass  # it starts while others do their part, and is awaited by the first freeze only
         watchdog = next(
             int(process.name)
             for process in Path("/proc").glob("[0-9]*")
