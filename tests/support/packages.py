@@ -64,6 +64,19 @@ class Archive:
             return f"linux-image-{best}"
         return "linux-image-" + max((n for n in names if n.endswith("-rt-amd64")), key=_order)
 
+    def missing(self, status: bytes, *names: str) -> Sequence[str]:
+        """These packages, and all that they need beyond what is installed.
+
+        `status`: the guest's /var/lib/dpkg/status.
+        """
+        with cache.scratch() as folder:
+            (folder / "status").write_bytes(status)
+            said = run(
+                "apt-get", *self._options, "-o", f"Dir::State::status={folder / 'status'}",
+                "--simulate", "--no-install-recommends", "install", *names, timeout=120,
+            )  # fmt: skip
+        return re.findall(r"^Inst (\S+)", said, re.MULTILINE)
+
     def fetch(self, *names: str) -> Sequence[Path]:
         """Download packages (without what they depend on)."""
         policy = run("apt-cache", *self._options, "policy", *names)
