@@ -108,6 +108,7 @@ def prepare(disk_name: str, wish: Wish, screen: Screen, confirm: Confirm) -> Man
 
             screen.step("Copying the running system")
             written = remember.counters_of(plan)
+            slots.sync_fat(plan)
             instant = copy_live(
                 slots.sources(plan), _options(settings.load(), compare=is_ours), screen
             )
@@ -169,6 +170,7 @@ def update(name: str, how: How, screen: Screen) -> Manifest:
             identity = slots.identity_ranges(plan)
             places = slots.log_slots(plan)
             with transaction_on(target, held, places, identity, screen) as transaction:
+                slots.sync_fat(plan)
                 firsts = slots.fat_identities(plan)
                 begin = _Begin(transaction, how, chosen.max_change, screen)
                 options = _options(chosen, bandwidth=how.bandwidth)

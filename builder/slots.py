@@ -21,6 +21,7 @@ from core.errors import CopyDiffers, ShapeChanged
 from core.model.blockset import EMPTY, BlockSet
 from core.model.copy import Fixups, Plan
 from core.model.live import Earlier, Source
+from core.run import run
 
 Blocks = Iterable[tuple[int, bytes]]
 """`(offset, content)`, offset and length multiples of the disk's sector."""
@@ -29,6 +30,7 @@ Identities = dict[str, tuple[tuple[int, bytes], ...]]
 
 NOTHING: Final[Mapping[str, Earlier]] = {}
 
+_LONG: Final = 600.0
 _FIRST: Final = 4096
 """Bytes at the beginning of a FAT slot that make it one."""
 
@@ -64,6 +66,13 @@ def need_room(plan: Plan) -> None:
             if size > slot.size:
                 grown = Shape(grown=((volume.mountpoint, size, slot.size),))
                 raise ShapeChanged(f"{' '.join(grown.sentences())} Nothing was written.")
+
+
+def sync_fat(plan: Plan) -> None:
+    """Bring the files of FAT volumes to their disk: those are not frozen. Raises CommandFailed."""
+    for volume, _ in plan.copied:
+        if volume.fstype == "vfat":
+            run("sync", "--file-system", volume.mountpoint, timeout=_LONG)
 
 
 def fat_identities(plan: Plan) -> Identities:
