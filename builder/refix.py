@@ -56,7 +56,7 @@ def _guarded(target: Target, held: Held, screen: Screen) -> Edited:
     touched = [slot for slot in held.last.slots if slot.name in names]
     places = [LogSlot(slot.name, slot.number, slot.start, slot.size) for slot in touched]
     identity = {each.name: slots.ranges_of(each.identity) for each in fixed}
-    size = sum(len(content) for each in fixed for _, content in (*each.data, *each.identity))
+    size = sum(slots.written_by(each).total for each in fixed)
     with transaction_on(target, held, places, identity, screen) as transaction:
         writers = transaction.begin(size)
         paths = {slot.name: target.path(slot.number) for slot in touched}
@@ -75,7 +75,7 @@ def _manifest(
     last = held.last
     # Of a copy that was booted the old hashes stay: they go on saying that it was.
     paths = {} if held.booted else paths
-    more = {each.name: slots.ranges_of((*each.data, *each.identity)) for each in fixed}
+    more = {each.name: slots.written_by(each) for each in fixed}
     return replace(
         last,
         slots=tuple(_seen(slot, paths) for slot in last.slots),

@@ -10,12 +10,10 @@ from collections.abc import Iterable, Mapping
 from contextlib import ExitStack, closing
 from typing import Final
 
-from builder.change import superblock
 from builder.copying.direct import Reader, SlotWriter, Writer, buffer, write_blocks
 from builder.fixup.fix import FixedSlot
 from builder.plan.shape import Shape
-from builder.still.tracker import GRAIN
-from builder.still.volume import read_shape
+from builder.still.volume import identity_of, read_shape
 from builder.vault.undoformat import LogSlot
 from core.errors import CopyDiffers, ShapeChanged
 from core.model.blockset import EMPTY, BlockSet
@@ -96,8 +94,7 @@ def identity_ranges(plan: Plan) -> dict[str, BlockSet]:
         else:
             with closing(Reader(volume.source)) as reader:
                 shape = read_shape(reader, volume.source)
-            found[slot.name] = superblock.identity_blocks(shape).aligned(GRAIN)
-            found[slot.name] = found[slot.name].within(volume.size)
+            found[slot.name] = identity_of(shape, volume.size)
     return found
 
 
@@ -134,7 +131,7 @@ def write_fixups(
 def fixups(fixed: tuple[FixedSlot, ...], swap: Mapping[str, BlockSet]) -> tuple[Fixups, ...]:
     """What differs on purpose, for the manifest; `swap`: swap files, which are not copied."""
     return tuple(
-        Fixups(each.name, tuple(_ranges(each).union(swap.get(each.name, EMPTY))), each.edited)
+        Fixups(each.name, tuple(written_by(each).union(swap.get(each.name, EMPTY))), each.edited)
         for each in fixed
     )
 
@@ -144,7 +141,8 @@ def ranges_of(blocks: Blocks) -> BlockSet:
     return BlockSet.of((offset, offset + len(content)) for offset, content in blocks)
 
 
-def _ranges(each: FixedSlot) -> BlockSet:
+def written_by(each: FixedSlot) -> BlockSet:
+    """All that a fix-up writes to its slot."""
     return ranges_of((*each.data, *each.identity))
 
 

@@ -222,6 +222,11 @@ def read_shape(reader: Reader, where: str) -> Superblock:
     return superblock.parse(bytes(room[superblock.AT : superblock.AT + superblock.SIZE]), where)
 
 
+def identity_of(shape: Superblock, size: int) -> BlockSet:
+    """The whole grains by which the file system on a device of `size` bytes is found."""
+    return superblock.identity_blocks(shape).aligned(GRAIN).within(size)
+
+
 def open_volume(
     source: Source, writer: Writer | None, stack: ExitStack, *, compare: bool, read_only: bool
 ) -> Volume:
@@ -235,6 +240,6 @@ def open_volume(
         slot=stack.enter_context(closing(Reader(source.target))),
         compares=compare,
         shape=shape,
-        identity=superblock.identity_blocks(shape).aligned(GRAIN).within(source.size),
+        identity=identity_of(shape, source.size),
         read_only=read_only,
     )
