@@ -180,6 +180,7 @@ class _Live:
         """The whole of it, once."""
         for volume in self._volumes.values():
             self._settle(volume)
+        points.reach("settled")
         if self._slots.begin is not None:
             self._search(self._slots.begin)
         for volume in self._volumes.values():

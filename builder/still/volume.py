@@ -121,6 +121,8 @@ class Volume:
         always = written_by_grub(self.source.mountpoint).union(swap_files(self.source.mountpoint))
         if earlier is not None:
             always = always.union(earlier.always)
+        # Seen since the last freeze: the data is on its disk, its inode's new time may not be.
+        always = always.union(self.unparsed)
         return self.detector.find(self.used, always, advance).intersect(self.todo)
 
     def compare(self, copier: Copier, candidates: BlockSet, advance: Advance) -> None:

@@ -120,10 +120,12 @@ class Pair(ext4_pair.Pair):
         *,
         full: bool = False,
         mounts: int | None = None,
+        moments: Mapping[str, Callable[[], None]] = {},
     ) -> Instant:
         """A backup; the oracle must find nothing wrong with it.
 
-        `mounts`: what the machine remembers; by default the truth.
+        `mounts`: what the machine remembers; by default the truth. `moments`: what is done at
+        which named point.
         """
         assert self.last is not None
         earlier = Earlier(
@@ -134,7 +136,7 @@ class Pair(ext4_pair.Pair):
         source = replace(self.source, earlier=earlier)
         before = self.slot.stat().st_mtime_ns
         with ExitStack() as stack:
-            stack.enter_context(self._keeping())
+            stack.enter_context(self._keeping(moments))
             writer = Gathering(stack.enter_context(closing(SlotWriter(source.target))))
 
             def begun(found: Mapping[str, Found]) -> dict[str, Gathering]:
@@ -154,10 +156,11 @@ class Pair(ext4_pair.Pair):
         return instant
 
     @contextmanager
-    def _keeping(self) -> Iterator[None]:
+    def _keeping(self, moments: Mapping[str, Callable[[], None]] = {}) -> Iterator[None]:
         """Within, the volume is kept as it is at the point `frozen`."""
 
         def reach(name: str) -> None:
+            moments.get(name, lambda: None)()
             if name == "frozen":
                 shutil.copyfile(self.volume, self.kept)
 

@@ -181,6 +181,23 @@ def test_each_kind_of_change_is_seen(folder: Path, change: Callable[[Path], None
             assert pair.update().detectors == {"root": "ext4"}
 
 
+def test_written_just_before_the_search(folder: Path) -> None:
+    """Data reaches its disk at once, its inode's new time with the journal's next commit."""
+    with Pair(folder, 96 * MIB, NOW) as pair:
+        files(pair.top, 40, 400_000)
+        pair.prepare()
+
+        def write() -> None:
+            room = mmap.mmap(-1, 64 * 1024)
+            room.write(b"just now" * 8192)
+            for n in range(10):
+                file = os.open(pair.top / f"{n}", os.O_RDWR | os.O_DIRECT)
+                os.pwrite(file, room, 65536)
+                os.close(file)
+
+        assert pair.update(moments={"settled": write}).detectors == {"root": "ext4"}
+
+
 # --- compared, and said why ---------------------------------------------------------------------
 
 
