@@ -43,7 +43,8 @@ class Detector(Protocol):
 
         `used` is the used map of the volume, not older than the last freeze. `always` is compared
         whatever the file system says: the fix-ups of the last manifest, what is written past the
-        file system (`below.py`), and what the tracker has seen so far. The result may reach into free blocks and into superblocks.
+        file system (`below.py`), and what the tracker has seen so far. The result may reach into
+        free blocks and into superblocks.
         Raises UseCompare, ReadFailed.
         """
 
