@@ -37,6 +37,8 @@ class Detector(Protocol):
     """`ext4` or `compare`, for `history`."""
     work: int
     """Bytes that `find` reports to `advance` until it is done."""
+    fresh: BlockSet
+    """Those candidates of `find` that the slot has in no file: to compare them is a waste."""
 
     def find(self, used: BlockSet, always: BlockSet, advance: Advance) -> BlockSet:
         """Byte ranges outside which volume and slot are equal, as far as blocks are used.
@@ -62,6 +64,7 @@ class Compare:
 
     name = "compare"
     work = 0
+    fresh = EMPTY
 
     def find(self, used: BlockSet, always: BlockSet, advance: Advance) -> BlockSet:  # noqa: ARG002
         return used.union(always)

@@ -74,7 +74,7 @@ class Volume:
     todo: BlockSet = EMPTY
     """What was to be copied at the last `survey`."""
     unlike: BlockSet = EMPTY
-    """Blocks that were compared and do differ: there is no need to compare them again."""
+    """Blocks that differ, or are taken to: there is no need to compare them again."""
     _map_is_cheap: bool = False
     _free: Free = field(default_factory=Free)
 
@@ -126,10 +126,15 @@ class Volume:
         return self.detector.find(self.used, always, advance).intersect(self.todo)
 
     def compare(self, copier: Copier, candidates: BlockSet, advance: Advance) -> None:
-        """Find out what really differs; of all else it is known then that it does not."""
-        differs, exactly = copier.compare(self.reader, self.slot, candidates, advance)
-        self.copied = self.todo.minus(differs)
-        self.unlike = differs if exactly else EMPTY
+        """Find out what really differs; of all else it is known then that it does not.
+
+        What the slot has in no file is taken to differ: to read both sides of it costs more than
+        to write the few blocks that happen to be alike.
+        """
+        fresh = candidates.intersect(self.detector.fresh)
+        differs, exactly = copier.compare(self.reader, self.slot, candidates.minus(fresh), advance)
+        self.copied = self.todo.minus(differs).minus(fresh)
+        self.unlike = fresh.union(differs) if exactly else fresh
 
     def reparse(self, *, still: bool) -> None:
         """Let the detector see what was written since `find`. Raises UseCompare, ReadFailed."""

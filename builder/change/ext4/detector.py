@@ -22,7 +22,7 @@ from builder.change.ext4 import extents, features, groups, inodes
 from builder.change.ext4.collect import Collector
 from builder.change.ext4.extents import Words
 from builder.change.ext4.features import Shape
-from builder.change.ext4.gather import Mask, Numbers, touched, window, without
+from builder.change.ext4.gather import Gatherer, Mask, Numbers, touched, window, without
 from builder.change.ext4.groups import Groups
 from builder.change.ext4.reading import Reading
 from builder.change.ext4.tables import Batch, Tables
@@ -68,6 +68,7 @@ class Ext4:
         """Numbers of inodes that made no sense: read while they changed, or damaged."""
         self._covered = (EMPTY, EMPTY)
         """What is copied already: what `find` found, and what came since."""
+        self.fresh = EMPTY
 
     @property
     def examined(self) -> int:
@@ -87,7 +88,7 @@ class Ext4:
             for batch in self._tables.batches(reading, self._volume, self._slot):
                 self._look(collector, batch)
                 advance(len(batch.offsets) * block)
-            self._add_new_blocks(collector, used, ours, theirs)
+            self.fresh = self._add_new_blocks(collector, used, ours, theirs)
         found = collector.found.result()
         if collector.found.grain > 1:
             found = _cut(found, used)
@@ -184,12 +185,16 @@ class Ext4:
 
     def _add_new_blocks(
         self, collector: Collector, used: BlockSet, ours: Groups, theirs: Groups
-    ) -> None:
-        """What is used in the volume and not in the slot, but for what was never written."""
+    ) -> BlockSet:
+        """Add what is used in the volume and not in the slot, but for what was never written.
+
+        Returns it, too, or a part of it where it is in very many pieces.
+        """
         metadata = groups.tables(self._shape, ours).union(
             groups.bitmaps(self._shape, ours), self._shape.whole_heads()
         )
         unwritten = collector.unwritten.result()
+        fresh = Gatherer(widen=False)
         for start, end, in_slot in groups.used_blocks(
             self._reading, self._slot, self._shape, theirs
         ):
@@ -197,6 +202,8 @@ class Ext4:
             for known in (metadata, unwritten):
                 new = new.minus(window(known, start, end))
             collector.found.add_set(new)
+            fresh.add_set(new)
+        return fresh.result()
 
     def _row(self, number: int) -> Words:
         """One inode of the volume: shape (1, words)."""
