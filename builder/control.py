@@ -6,7 +6,7 @@ from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime
 
-from builder import slots
+from builder import rescue, slots
 from builder.copying.direct import Reader
 from builder.fixup.fix import FixedSlot
 from builder.vault import fingerprint, manifests
@@ -18,18 +18,21 @@ from core.model.machine import Disk
 from core.model.manifest import Manifest, SlotState
 from core.model.state import State
 from core.namespace import mounted
+from core.screen import Screen
 from grub import install, menu, state
 
 
-def build(plan: Plan) -> int:
+def build(plan: Plan, screen: Screen) -> int:
     """Make the disk bootable by both firmwares, in state `building`.
 
     Returns where the state block lies on the disk, in bytes. Raises LoaderFailed, StateUnreadable.
     """
     device = plan.slot_path(plan.control.number)
-    facts = menu.MenuFacts(plan.hostname, plan.serial or plan.model)
+    facts = menu.MenuFacts(plan.hostname, plan.serial or plan.model, plan.disk_guid)
     with mounted(device, "control", fstype="vfat") as folder:
-        state.create(folder, State("building"))
+        name = rescue.put_or_warn(folder, screen)
+        state.create(folder, State("building").with_rescue(name))
+        rescue.sweep(folder, name)
         offset = state.locate(folder)
         install.install_loader(plan.disk, folder, menu.render(facts))
     if state.read_state(plan.disk, offset).state != "building":
@@ -45,7 +48,7 @@ def refresh(disk: Disk, hostname: str) -> None:
     found = [part for part in disk.partitions if part.name == "dpsr-control"]
     if not found:
         raise NotPrepared(f"{disk.path} has no control partition. Nothing was written.")
-    facts = menu.MenuFacts(hostname, disk.serial or disk.model)
+    facts = menu.MenuFacts(hostname, disk.serial or disk.model, disk.guid)
     with mounted(found[0].path, "control", fstype="vfat") as folder:
         install.install_loader(disk.path, folder, menu.render(facts))
 
@@ -107,12 +110,14 @@ def keep(plan: Plan, manifest: Manifest) -> None:
 
 def commit(plan: Plan, manifest: Manifest, state_at: int) -> None:
     """Write the one sector that makes the copy valid. Raises StateUnreadable."""
+    before = state.read_state(plan.disk, state_at)
     valid = State(
         "clean",
         gen=1,
         taken=manifest.taken,
         txid=manifest.txid,
         slot=plan.boot_slot.identity.uuid,
+        extra=before.extra,
     )
     state.write_state(plan.disk, state_at, valid)
 

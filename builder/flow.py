@@ -20,7 +20,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-from builder import again, control, remember, slots, work
+from builder import again, control, remember, rescue, slots, work
 from builder.copying.direct import Writer
 from builder.fixup.clone import fix_clone
 from builder.fixup.fix import fix_up, need_fixups
@@ -103,7 +103,7 @@ def prepare(disk_name: str, wish: Wish, screen: Screen, confirm: Confirm) -> Man
             points.reach("partitioned")
 
             screen.step("Making it bootable, by BIOS and by UEFI")
-            state_at = control.build(plan)
+            state_at = control.build(plan, screen)
             points.reach("bootable")
 
             screen.step("Copying the running system")
@@ -163,13 +163,14 @@ def update(name: str, how: How, screen: Screen) -> Manifest:
             if held.booted and not how.discard_work:
                 work.refuse(held.last, held.vault, target.path)
 
+            renewed = rescue.refresh(target, held, screen)
             screen.step(f"Looking for what changed since {held.last.taken}")
             written = remember.counters_of(plan)
             known = remember.earlier(plan, held.last, full=how.full or held.booted)
             sources = slots.sources(plan, known)
             identity = slots.identity_ranges(plan)
             places = slots.log_slots(plan)
-            with transaction_on(target, held, places, identity, screen) as transaction:
+            with transaction_on(target, renewed, places, identity, screen) as transaction:
                 slots.sync_fat(plan)
                 firsts = slots.fat_identities(plan)
                 begin = _Begin(transaction, how, chosen.max_change, screen)

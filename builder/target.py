@@ -47,11 +47,19 @@ class Target:
     @property
     def vault(self) -> str:
         """Device of the vault. Raises NotPrepared."""
+        return self._part(self.known.vault_guid, "vault")
+
+    @property
+    def control(self) -> str:
+        """Device of the control partition. Raises NotPrepared."""
+        return self._part(self.known.control_guid, "control partition")
+
+    def _part(self, guid: str, what: str) -> str:
         for part in self.disk.partitions:
-            if part.partuuid == self.known.vault_guid:
+            if part.partuuid == guid:
                 return part.path
         raise NotPrepared(
-            f"The vault is not on {self.disk.path} any more. Nothing was written.",
+            f"The {what} is not on {self.disk.path} any more. Nothing was written.",
             "Somebody has changed its partitions: make it anew with `dpsr prepare`.",
         )
 

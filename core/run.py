@@ -25,6 +25,7 @@ PACKAGES: Final[Mapping[str, str]] = {
     "grub-install": "grub2-common", "grub-script-check": "grub-common",
     "grub-mkrelpath": "grub-common", "grub-probe": "grub-common", "losetup": "mount",
     "lz4": "lz4", "mke2fs": "e2fsprogs", "mkfs.ext4": "e2fsprogs", "mkfs.fat": "dosfstools",
+    "mkinitramfs": "initramfs-tools-core",
     "mkswap": "util-linux", "mmdebstrap": "mmdebstrap", "modprobe": "kmod",
     "mount": "mount", "mtype": "mtools",
     "partclone.ext4": "partclone", "partx": "util-linux", "qemu-img": "qemu-utils",
@@ -32,6 +33,7 @@ PACKAGES: Final[Mapping[str, str]] = {
     "systemctl": "systemd", "systemd-inhibit": "systemd", "systemd-run": "systemd",
     "tune2fs": "e2fsprogs", "udevadm": "udev", "umount": "mount",
     "unmkinitramfs": "initramfs-tools-core", "unshare": "util-linux", "wipefs": "util-linux",
+    "zstd": "zstd",
 }  # fmt: skip
 """Debian package that brings each program, for the hint of `ProgramMissing`."""
 

@@ -77,6 +77,8 @@ class MenuFacts:
     """Name of the machine that it is a copy of."""
     serial: str
     """Serial number printed on the DPSR disk; its model where it has none."""
+    guid: str
+    """Of its partition table: the rescue system finds it by that."""
 
 
 def render(facts: MenuFacts) -> dict[str, bytes]:
@@ -94,7 +96,11 @@ def render(facts: MenuFacts) -> dict[str, bytes]:
     )
     environment.filters |= {"quoted": quoted, "themed": themed}
     words = {"host": shown(facts.host), "serial": shown(facts.serial)}
-    script = environment.get_template("menu.cfg.j2").render(words, format=FORMAT).encode()
+    script = (
+        environment.get_template("menu.cfg.j2")
+        .render(words, format=FORMAT, guid=facts.guid)
+        .encode()
+    )
     theme = environment.get_template("theme.txt.j2")
     files = {"grub/grub.cfg": script, "EFI/debian/grub.cfg": script}
     for look in LOOKS:

@@ -185,7 +185,9 @@ def installed(sample: Sample, deb: Path, say: Say = lambda _: None) -> Sample:
             there = f"/root/{deb.name}"
             guest.put(there, deb.read_bytes())
             install = "DEBIAN_FRONTEND=noninteractive apt-get -q -y install"
-            guest.sh(f"{install} {there} 2>&1; rm {there}; sync", timeout=600)
+            guest.sh(f"{install} {there} 2>&1; rm {there}", timeout=600)
+            # It would be made by the first `prepare`; here, once for all tests.
+            guest.sh("cd /usr/lib/dpsr && python3 -m images.rescue; sync", timeout=1200)
             if _can_save(sample):
                 guest.savevm(UP)
             guest.poweroff()

@@ -49,7 +49,7 @@ def finish(disk: str, state_at: int, vault: Path, slot_path: SlotPath, screen: S
             if log.header.txid != state.txid or before.gen != state.gen:
                 raise UndoLogDamaged("The undo log in the vault is that of another update.")
             replay([log], slot_path, screen, sealed=False)
-        return _clean(disk, state_at, vault, before, screen)
+        return _clean(disk, state_at, vault, before, state, screen)
     if state.state == "rolling-back":
         screen.step(f"Going on with the way back to generation {state.to}")
         return _go_back(disk, state_at, vault, state, slot_path, screen)
@@ -121,10 +121,14 @@ def _go_back(
         if before.gen != state.to or before.txid != known[len(path)].txid:
             raise UndoLogDamaged(f"The undo logs do not lead to generation {state.to}.")
         replay(logs, slot_path, screen, sealed=True)
-    return _clean(disk, state_at, vault, before, screen)
+    return _clean(disk, state_at, vault, before, state, screen)
 
 
-def _clean(disk: str, state_at: int, vault: Path, state: State, screen: Screen) -> State:
+def _clean(
+    disk: str, state_at: int, vault: Path, before: State, now: State, screen: Screen
+) -> State:
+    """Say that the slots hold `before` again; the rescue system stays that of `now`."""
+    state = before.with_rescue(now.rescue)
     write_state(disk, state_at, state)
     points.reach("rolled-back")
     try:

@@ -132,6 +132,13 @@ class HookFailed(StepFailed):
     hint = "Correct before_freeze in /etc/dpsr/dpsr.toml, or raise hook_seconds there."
 
 
+class RescueFailed(StepFailed):
+    """The rescue system could not be made, or has no room on the DPSR disk."""
+
+    exit_code = 67
+    hint = "See that mkinitramfs works on this machine, then run `dpsr update` again."
+
+
 class NoCopy(ToolError):
     """There is no complete copy."""
 

@@ -2,7 +2,7 @@
 """What the DPSR disk says of itself: the state block, read by GRUB before any kernel runs."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final, Literal, get_args
 
@@ -13,6 +13,7 @@ FORMAT: Final = 1
 """Version of the state block; see docs/on-disk-format.md."""
 
 _TXID: Final = re.compile(r"[0-9a-f]{32}")
+_RESCUE: Final = "rescue"
 _UUID: Final = re.compile(r"[0-9A-Za-z-]{4,36}")
 
 
@@ -38,6 +39,16 @@ class State:
     """In `rolling-back`: the generation to arrive at."""
     extra: tuple[tuple[str, str], ...] = ()
     """Keys that this version does not know, in their order; kept when it is written again."""
+
+    @property
+    def rescue(self) -> str:
+        """Name of the rescue system on the control partition; empty: there is none."""
+        return dict(self.extra).get(_RESCUE, "")
+
+    def with_rescue(self, name: str) -> "State":
+        """The same with another rescue system, or with none where `name` is empty."""
+        others = tuple(pair for pair in self.extra if pair[0] != _RESCUE)
+        return replace(self, extra=(*others, *(((_RESCUE, name),) if name else ())))
 
     def __post_init__(self) -> None:
         """Hold what readers rely on, GRUB's script among them."""

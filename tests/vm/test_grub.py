@@ -24,6 +24,7 @@ from tests.support.grubdisk import GrubDisk
 
 pytestmark = pytest.mark.full
 
+GUID: Final = "6d7c1c4e-0000-4000-8000-00000000d150"
 SLOT: Final = "6f2c2b1e-5f0c-4f6a-9c1e-0d5b7a3e9f10"
 CLEAN: Final = State(
     state="clean", gen=12, taken="2025-11-22T03:00:05+00:00", txid="0" * 32, slot=SLOT
@@ -70,7 +71,7 @@ def disk(
     more: Mapping[str, bytes] | None = None,
 ) -> Path:
     path = folder / "dpsr.img"
-    menu = {**render(MenuFacts("web01", "S3X-1234567")), **(more or {})}
+    menu = {**render(MenuFacts("web01", "S3X-1234567", GUID)), **(more or {})}
     grubdisk.make(path, GrubDisk(menu, state, slot or {"boot/grub/grub.cfg": COPY_MENU}, SLOT))
     return path
 
@@ -163,8 +164,9 @@ def test_what_is_no_complete_copy_is_never_started(folder: Path, state: bytes, s
 
 def test_an_interrupted_update_goes_to_the_rescue_system_where_there_is_one(folder: Path) -> None:
     """What it does then is the rescue system's own test; this one is no kernel, and says so."""
-    rescue = {"dpsr/vmlinuz": b"no kernel", "dpsr/initrd.img": b"none"}
-    path = disk(folder, pack(dataclasses.replace(CLEAN, state="updating")), more=rescue)
+    rescue = {"dpsr/r-1/vmlinuz": b"no kernel", "dpsr/r-1/initrd.img": b"none"}
+    state = dataclasses.replace(CLEAN, state="updating").with_rescue("1")
+    path = disk(folder, pack(state), more=rescue)
     with machine(path, "bios") as guest:
         guest.console.expect("Booting `Repair the copy and start it'")
         guest.console.expect(r"error: .*\.")

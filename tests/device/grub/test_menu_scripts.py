@@ -7,6 +7,8 @@ from core.run import run
 from grub.clone import stub
 from grub.menu import MenuFacts, render
 
+GUID = "6d7c1c4e-0000-4000-8000-00000000d150"
+
 
 @pytest.mark.parametrize(
     ("host", "serial"),
@@ -18,7 +20,7 @@ from grub.menu import MenuFacts, render
     ],
 )
 def test_grub_parses_the_menu(host: str, serial: str) -> None:
-    for name, content in render(MenuFacts(host, serial)).items():
+    for name, content in render(MenuFacts(host, serial, GUID)).items():
         if name.endswith(".cfg"):
             run("grub-script-check", "--verbose", given=content)
 

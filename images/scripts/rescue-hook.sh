@@ -1,0 +1,46 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Puts Python, this program and what it calls into the rescue system's initrd.
+if [ "$1" = prereqs ]; then exit 0; fi
+. /usr/share/initramfs-tools/hook-functions
+set -e
+
+# Disks and keyboards of any bay, and the file systems of a DPSR disk; no network, no graphics.
+auto_add_modules base scsi block ata mmc usb_storage
+manual_add_modules ext4 vfat nls_cp437 nls_ascii nls_iso8859-1 nls_utf8 efivarfs
+
+# $1: a folder; everything in it but what a rescue has no use for.
+copy_tree() {
+    (cd "$1" && find . \( -name test -o -name tests -o -name idlelib -o -name tkinter \
+        -o -name turtledemo -o -name ensurepip -o -name pydoc_data -o -name lib2to3 \
+        -o -name distutils -o -name 'config-*' \) -prune -o \( -type f -o -type l \) -print) |
+        while read -r name; do
+            mkdir -p "$DESTDIR$1/$(dirname "$name")"
+            case $name in
+                *.so) copy_exec "$1/${name#./}" ;;
+                *) cp -pP "$1/$name" "$DESTDIR$1/$name" ;;
+            esac
+        done
+}
+
+python=$(readlink -f /usr/bin/python3)
+copy_exec "$python"
+mkdir -p "$DESTDIR/usr/bin"
+ln -sf "$python" "$DESTDIR/usr/bin/python3"
+copy_tree "/usr/lib/${python##*/}"
+for name in xxhash zstandard; do
+    copy_tree "/usr/lib/python3/dist-packages/$name"
+done
+for room in @ROOMS@; do
+    copy_tree "$room"
+done
+
+# Instead of the small ones that an initrd has.
+for program in mount umount; do
+    rm -f "$DESTDIR/bin/$program" "$DESTDIR/usr/bin/$program"
+    copy_exec "/usr/bin/$program" "/usr/bin/$program"
+done
+for program in e2fsck blkid; do
+    copy_exec "/sbin/$program"
+done
+if [ -x /usr/bin/efibootmgr ]; then copy_exec /usr/bin/efibootmgr; fi

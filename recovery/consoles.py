@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the rescue system says, on every console at once: the screen and the serial line."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Final
+
+from core.screen import Advance, Screen, human
+
+_ACTIVE: Final = Path("/sys/class/tty/console/active")
+_EVERY: Final = 2.0
+"""Seconds between two lines of progress."""
+
+
+class ConsoleScreen(Screen):
+    """Plain lines that a layman understands."""
+
+    def __init__(self) -> None:
+        names = _ACTIVE.read_text("ascii").split() if _ACTIVE.is_file() else []
+        self._paths = [Path("/dev", name) for name in names] or [Path("/dev/console")]
+
+    def step(self, sentence: str) -> None:
+        self._line(f"\n{sentence}")
+
+    def note(self, sentence: str) -> None:
+        self._line(f"  {sentence}")
+
+    def warn(self, sentence: str) -> None:
+        self._line(f"\n*** {sentence}")
+
+    @contextmanager
+    def progress(self, what: str, total: int) -> Iterator[Advance]:
+        del what
+        done = 0
+        said = time.monotonic()
+
+        def advance(count: int) -> None:
+            nonlocal done, said
+            done += count
+            if time.monotonic() - said >= _EVERY:
+                said = time.monotonic()
+                self._line(f"  {done * 100 // max(total, 1):3} % of {human(total)}")
+
+        yield advance
+        self._line(f"  100 % of {human(total)}")
+
+    def _line(self, text: str) -> None:
+        for path in self._paths:
+            with suppress(OSError), open(path, "w", encoding="utf-8") as stream:
+                stream.write(text.replace("\n", "\r\n") + "\r\n")

@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""From the rescue system into the copy, by the first way that works.
+
+kexec: the copy's own kernel with its own arguments. Else this kernel goes on with the copy's root
+file system, where that has the modules. Else the machine restarts, from the disk that it came
+from: after a one-time choice in the firmware's menu a plain restart would end on the dead primary.
+"""
+
+import os
+import re
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Final
+
+from core.errors import StepFailed, ToolError
+from core.model.state import State
+from core.namespace import mounted
+from core.run import have, run
+from core.screen import Screen
+from grub import envblock
+from grub.state import write_state
+from recovery import bootentry, kexec
+from recovery.bootentry import BootEntry
+
+_READ_ONLY: Final = ("ro", "noload")
+"""Nobody may write to a slot before its own system does."""
+
+
+def start_copy(
+    disk: str, state_at: int, state: State, slots: Iterable[str], screen: Screen
+) -> bool:
+    """Start the copy. `slots`: devices of its slots.
+
+    Returns True when its root file system is mounted at $rootmnt and the initrd is to go on from
+    there. Raises StepFailed: there is nothing that could be started.
+    """
+    by_uuid = {uuid_of(slot): slot for slot in slots}
+    boot = by_uuid.get(state.slot)
+    if boot is None:
+        raise StepFailed(f"The file system {state.slot} of the copy was not found.")
+    # From now on it may be written to: the next update must know.
+    write_state(disk, state_at, replace(state, booted=True))
+    with mounted(boot, "boot", *_READ_ONLY, fstype="ext4") as folder:
+        entry = chosen(folder)
+        screen.step(f"Starting the copy: {entry.title}")
+        loaded = _load(folder, entry, screen)
+    if loaded:
+        try:
+            kexec.go()
+        except OSError as reason:
+            screen.warn(f"{reason}. Trying another way.")
+    root = by_uuid.get(entry.root)
+    if root is not None and _goes_on(root):
+        screen.note("With the kernel of the rescue system")
+        return True
+    screen.warn("Restarting, to start the copy through its own boot loader.")
+    restart()
+    return False
+
+
+def chosen(folder: Path) -> BootEntry:
+    """What GRUB would start from the boot file system at `folder`. Raises StepFailed."""
+    for menu in (folder / "boot/grub", folder / "grub"):
+        if (menu / "grub.cfg").is_file():
+            saved = ""
+            with suppress(OSError, ValueError):
+                saved = dict(envblock.decode((menu / "grubenv").read_bytes())).get(
+                    "saved_entry", ""
+                )
+            text = (menu / "grub.cfg").read_text("utf-8", "replace")
+            if (entry := bootentry.default(text, saved)) is not None:
+                return entry
+    raise StepFailed("The copy's boot menu names no kernel.")
+
+
+def uuid_of(device: str) -> str:
+    """UUID of the file system on `device`; empty when there is none."""
+    return run("blkid", "-p", "-o", "value", "-s", "UUID", device, ok=(0, 2)).strip()
+
+
+def restart() -> None:
+    """Restart the machine from the disk that it was started from."""
+    with suppress(ToolError, OSError):
+        if have("efibootmgr"):
+            current = re.search(r"^BootCurrent: ([0-9A-F]{4})", run("efibootmgr"), re.MULTILINE)
+            if current:
+                run("efibootmgr", "--quiet", "--bootnext", current[1])
+    kexec.restart()
+
+
+def _load(folder: Path, entry: BootEntry, screen: Screen) -> bool:
+    inside = [folder / path.lstrip("/") for path in (entry.kernel, *entry.initrds)]
+    try:
+        kexec.load(inside[0], inside[1:], entry.arguments)
+    except OSError as reason:
+        screen.warn(f"The copy's kernel could not be loaded: {reason}.")
+        return False
+    return True
+
+
+def _goes_on(root: str) -> bool:
+    """Mount the copy's root file system for the initrd, if it has the modules of this kernel."""
+    place = os.environ.get("ROOTMNT", "/root")
+    with suppress(ToolError):
+        run("mount", "-t", "ext4", "-o", "ro", root, place)
+        if Path(place, "lib/modules", os.uname().release).is_dir():
+            return True
+        run("umount", place)
+    return False
