@@ -4,10 +4,11 @@
 import contextlib
 import fcntl
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
+from typing import BinaryIO, Final
 
 from core.errors import AlreadyRunning
 
@@ -20,11 +21,24 @@ def write_durably(path: Path, data: bytes, mode: int = 0o644) -> None:
 
     The file is synced before it takes the name, the folder after.
     """
+    with _replaced(path, mode) as stream:
+        stream.write(data)
+
+
+def copy_durably(source: Path, path: Path, mode: int = 0o644) -> None:
+    """The same with the content of `source`, which may be large."""
+    with open(source, "rb") as content, _replaced(path, mode) as stream:
+        shutil.copyfileobj(content, stream, 1 << 20)
+
+
+@contextmanager
+def _replaced(path: Path, mode: int) -> Iterator[BinaryIO]:
+    """What is written in the block takes the name `path` when it is over, and on the disk."""
     part = path.with_name(f".{path.name}.part")
     descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
     try:
         with open(descriptor, "wb") as stream:
-            stream.write(data)
+            yield stream
             stream.flush()
             os.fchmod(stream.fileno(), mode)
             os.fsync(stream.fileno())

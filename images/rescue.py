@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from core.errors import CommandFailed, ProgramMissing, ProgramTimeout, RescueFailed
-from core.files import write_durably
+from core.files import copy_durably
 from core.run import have, run
 
 CACHE: Final = Path("/var/cache/dpsr")
@@ -86,12 +86,12 @@ def parts() -> Parts:
         CACHE.mkdir(mode=0o700, parents=True, exist_ok=True)
         for old in CACHE.glob("rescue-*.img"):
             old.unlink()
-        write_durably(kept, _make(kernel), 0o600)
+        _make(kernel, kept)
     return Parts(name, kernel, kept)
 
 
-def _make(kernel: Path) -> bytes:
-    """The bytes of an initrd for `kernel`."""
+def _make(kernel: Path, kept: Path) -> None:
+    """Make an initrd for `kernel`, and call it `kept` once it is whole."""
     with tempfile.TemporaryDirectory(prefix="dpsr-rescue-", dir="/var/tmp") as folder:
         made = Path(folder, INITRD)
         configure(Path(folder, "conf"))
@@ -100,7 +100,7 @@ def _make(kernel: Path) -> bytes:
             run("mkinitramfs", "-d", f"{folder}/conf", "-o", str(made), version, timeout=_TIMEOUT)
         except (CommandFailed, ProgramMissing, ProgramTimeout) as reason:
             raise RescueFailed(f"The rescue system could not be made: {reason}") from None
-        return made.read_bytes()
+        copy_durably(made, kept, 0o600)
 
 
 def configure(conf: Path) -> None:
@@ -124,7 +124,7 @@ def configure(conf: Path) -> None:
 def copy_parts(found: Parts, folder: Path) -> None:
     """Put both files into `folder`, synced; they have their names once they are whole."""
     for source, name in ((found.kernel, KERNEL), (found.initrd, INITRD)):
-        write_durably(folder / name, source.read_bytes())
+        copy_durably(source, folder / name)
 
 
 def _modules(kernel: Path) -> Path:

@@ -9,6 +9,7 @@ the copy's root file system, which is mounted. Else a person has to look.
 import os
 import re
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
@@ -76,7 +77,7 @@ def carry_on(disk: str, screen: Screen) -> bool:
         screen.warn(NO_COPY)
         return False
     if state.state == "clean":
-        screen.step(NOTHING.format(taken=state.taken))
+        screen.step(NOTHING.format(taken=_when(state)))
         return False
     state = repair(disk, state_at, parts[_VAULT], screen)
     slots = [
@@ -95,7 +96,7 @@ def repair(disk: str, state_at: int, vault: int, screen: Screen) -> State:
         lambda number: partition_path(disk, number),
         screen,
     )
-    screen.step(REPAIRED.format(taken=state.taken))
+    screen.step(REPAIRED.format(taken=_when(state)))
     return state
 
 
@@ -117,6 +118,11 @@ def wait_for_disk(guid: str, screen: Screen) -> str:
         f"{len(found)} disks look like the DPSR disk {guid}." if found
         else f"The DPSR disk {guid} does not appear. Look at its cable and its bay."
     )  # fmt: skip
+
+
+def _when(state: State) -> str:
+    """The point in time of what the disk holds, as a person reads it; the clock may be wrong."""
+    return f"{datetime.fromisoformat(state.taken).astimezone(UTC):%Y-%m-%d %H:%M} UTC"
 
 
 def _disks() -> list[str]:
