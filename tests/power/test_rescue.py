@@ -31,7 +31,7 @@ REPAIRED = "the copy is complete again"
 READY = "ready"
 LONGEST = 45.0
 """Seconds; an update takes about as long here."""
-SMALL = 3
+SMALL = 2
 
 
 @dataclass(slots=True)
