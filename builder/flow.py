@@ -190,7 +190,7 @@ def update(name: str, how: How, screen: Screen) -> Manifest:
                 )
         with _Holds(COMPLETE).told():
             for warning in (
-                *remember.updated(plan, manifest, instant, chosen, written),
+                *remember.updated(plan, manifest, instant, chosen, written, held.last),
                 *remember.tell_firmware(plan, chosen),
             ):
                 screen.warn(warning)

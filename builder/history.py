@@ -2,12 +2,14 @@
 """The generations on the DPSR disk: what each run did, and how far back the way leads."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from builder.target import find_target
 from builder.vault import chain
 from core import settings
 from core.files import LOCK, lock
 from core.model.manifest import Manifest
+from core.model.state import State
 from core.namespace import go_private, mounted
 from grub.state import read_state
 
@@ -32,12 +34,18 @@ def history(name: str) -> tuple[Generation, ...]:
         target = find_target(settings.load(), name)
         state = read_state(target.disk.path, target.known.state_offset)
         with mounted(target.vault, "vault", "ro", "noload", fstype="ext4") as vault:
-            known = chain.generations(vault, state)
-            return tuple(
-                Generation(
-                    manifest,
-                    number == 0,
-                    (vault / manifest.undo_log).stat().st_size if number + 1 < len(known) else 0,
-                )
-                for number, manifest in enumerate(known)
+            return generations_in(vault, state)
+
+
+def generations_in(vault: Path, state: State) -> tuple[Generation, ...]:
+    """What the mounted vault tells. Raises UnknownFormat, UndoLogDamaged, ReadFailed."""
+    with chain.readable(vault):
+        known = chain.generations(vault, state)
+        return tuple(
+            Generation(
+                manifest,
+                number == 0,
+                (vault / manifest.undo_log).stat().st_size if number + 1 < len(known) else 0,
             )
+            for number, manifest in enumerate(known)
+        )

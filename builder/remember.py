@@ -27,11 +27,17 @@ def prepared(
 
 
 def updated(
-    plan: Plan, manifest: Manifest, instant: Instant, chosen: Settings, counters: Counters
+    plan: Plan,
+    manifest: Manifest,
+    instant: Instant,
+    chosen: Settings,
+    counters: Counters,
+    last: Manifest,
 ) -> list[str]:
     """Record a run on the disk that is known already, and file systems that got another UUID.
 
-    `chosen`: the settings as they were. Returns warnings: the backup is complete all the same.
+    `chosen`: the settings as they were. `last`: the backup before. Returns warnings: the backup is
+    complete all the same.
     """
     uuids = {volume.mountpoint: volume.identity.uuid for volume in plan.volumes}
     known = chosen.named(plan.name)
@@ -41,7 +47,7 @@ def updated(
     try:
         if volumes != known.volume:
             settings.save(settings.load().with_set(replace(known, volume=volumes)))
-        _ran(plan, manifest, instant, counters)
+        _ran(plan, manifest, instant, counters, last.txid)
     except (OSError, ToolError) as reason:
         return [
             (
@@ -49,6 +55,40 @@ def updated(
                 "The backup itself is complete."
             )
         ]
+    return []
+
+
+def going_back(manifest: Manifest) -> None:
+    """Before the way back to `manifest`: nothing that is on record of it may be trusted later.
+
+    The manifests above it name what was written past the file systems since (swap files that were
+    in use then), and they are going to be lost. Raises OSError.
+    """
+    known = record.read_record(manifest.name)
+    if known is not None and known.txid == manifest.txid:  # the backups since were not recorded
+        record.write_record(replace(known, mounts=(), counters=None))
+
+
+def went_back(manifest: Manifest) -> list[str]:
+    """Record that the disk holds the older generation `manifest` again; returns warnings.
+
+    No counters and no mounts: what is known of the newer backup says nothing about this one, so
+    the next one compares everything.
+    """
+    known = record.read_record(manifest.name)
+    try:
+        record.write_record(
+            record.Record(
+                name=manifest.name,
+                generation=manifest.generation,
+                txid=manifest.txid,
+                taken=manifest.taken,
+                run=manifest.figures,
+                drill=known.drill if known else None,
+            )
+        )
+    except OSError as reason:
+        return [f"This could not be recorded ({reason}); the DPSR disk itself says what counts."]
     return []
 
 
@@ -83,16 +123,23 @@ def tell_firmware(plan: Plan, chosen: Settings) -> list[str]:
     return order.ensure_entry(plan.disk, plan.control.number, control, primary, others=others)
 
 
-def _ran(plan: Plan, manifest: Manifest, instant: Instant, counters: Counters) -> None:
+def _ran(
+    plan: Plan, manifest: Manifest, instant: Instant, counters: Counters, last: str = ""
+) -> None:
+    """`last`: the transaction that made the backup before."""
     known = record.read_record(plan.name)
     mounts = instant.mounts
-    if plan.resting and known is not None and known.counters is not None:
-        # Volumes that rest were last copied when they were.
-        then = dict(known.counters.written) if known.counters.boot == counters.boot else {}
+    if plan.resting:
+        # Volumes that rest were last copied when they were. A record of another backup than the
+        # last says nothing of that: the disk may have gone back to an older one meanwhile.
+        fits = known if known is not None and known.txid == last else None
+        before = fits.counters if fits is not None else None
+        same_boot = before is not None and before.boot == counters.boot
+        then = dict(before.written) if before is not None and same_boot else {}
         written = dict(counters.written)
         written |= {place: then.get(place, 0) for place in plan.resting}
         counters = replace(counters, written=tuple(sorted(written.items())))
-        mounts = (dict(known.mounts) if then else {}) | mounts
+        mounts = (dict(fits.mounts) if fits is not None and same_boot else {}) | mounts
     record.write_record(
         record.Record(
             name=plan.name,

@@ -53,6 +53,8 @@ class Status:
     """In what the DPSR disk does not fit the system any more, a sentence each."""
     asked: bool
     """False without root: then all of it is what is on record."""
+    to: int | None = None
+    """In `rolling-back`: the generation to arrive at."""
 
     @property
     def healthy(self) -> bool:
@@ -86,11 +88,12 @@ def status(machine: Machine, settings: Settings, name: str) -> Status:
         sources={mount.mountpoint: mount.source for mount in machine.mounts},
         booted=found is not None and found.booted,
         record=record,
-        written=None if home else _written(machine, record),
+        written=None if home or not _is_of(record, found) else _written(machine, record),
         trouble=trouble,
         at_work=held_by(LOCK),
         changes=() if home or recorded is None else shape_now(machine, recorded, disk),
         asked=os.geteuid() == 0,
+        to=found.to if found else None,
     )
 
 
@@ -153,6 +156,17 @@ def _what(
     if home is not None or (recorded is not None and record is not None):
         return "clean"  # as it was when it was last seen
     return "none"
+
+
+def _is_of(record: Record | None, found: State | None) -> bool:
+    """Whether the record may be that of what the disk holds, and not of a newer backup.
+
+    Where the disk went back to an older one (the rescue system may have done it), more was written
+    since than the record knows.
+    """
+    if record is None or found is None or found.state == "updating":
+        return True
+    return found.state == "clean" and (found.txid == record.txid or found.gen > record.generation)
 
 
 def _written(machine: Machine, record: Record | None) -> Written | None:

@@ -9,7 +9,7 @@ from typing import Final
 
 from builder.plan.guards import check_disk
 from builder.status import copy_we_run_from
-from builder.vault import fingerprint, manifests
+from builder.vault import chain, fingerprint, manifests
 from builder.vault.recovery import recover
 from builder.vault.transaction import Transaction
 from builder.vault.undoformat import LogSlot
@@ -24,12 +24,28 @@ from core.model.state import State
 from core.namespace import mounted
 from core.screen import Screen
 from core.settings import BackupSet, Settings
+from core.signals import Ended
 from grub.state import read_state
 
 HALF: Final = (
-    "A backup onto {disk} was interrupted and could not be taken back: that disk does not start "
-    "until it can. The primary is as it was."
+    "What was interrupted on {disk} could not be brought to an end: that disk does not start until "
+    "it can. The primary is as it was."
 )
+HOLDS: Final = {
+    "building": "The first copy on the DPSR disk is not complete.",
+    "clean": "The DPSR disk holds generation {gen}, the system as it was at {taken}, and starts.",
+    "updating": (
+        "The DPSR disk does not start as it is: it is going back to the backup of {taken}. "
+        "`dpsr update` and `dpsr rollback` do that first{rescue}."
+    ),
+    "rolling-back": (
+        "The DPSR disk does not start as it is: it is on its way back to generation {to}. "
+        "`dpsr rollback {to}` and `dpsr update` go on with it{rescue}."
+    ),
+}
+"""By phase: what the disk holds, in a sentence."""
+_RESCUE: Final = ", and so does the rescue system when that disk is started"
+UNKNOWN: Final = "What the DPSR disk holds now cannot be told: {reason} The primary is as it was."
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +112,21 @@ def find_target(chosen: Settings, name: str) -> Target:
     return Target(known, machine, disk)
 
 
+def holding(state: State) -> str:
+    """What a DPSR disk in this state holds, in a sentence. Pure."""
+    rescue = _RESCUE if state.rescue else ""
+    return HOLDS[state.state].format(gen=state.gen, taken=state.taken, to=state.to, rescue=rescue)
+
+
+def holding_now(target: Target) -> tuple[State | None, str]:
+    """The state of the disk at this moment, read once more, if it can be read; and the sentence."""
+    try:
+        state = read_state(target.disk.path, target.known.state_offset)
+    except (ToolError, OSError) as reason:
+        return None, UNKNOWN.format(reason=reason)
+    return state, holding(state)
+
+
 @contextmanager
 def opened(target: Target, screen: Screen) -> Iterator[Held]:
     """End what an interrupted run left, and mount the vault for the length of the block.
@@ -116,8 +147,12 @@ def opened(target: Target, screen: Screen) -> Iterator[Held]:
     except ToolError as reason:
         reason.disk_holds = reason.disk_holds or HALF.format(disk=disk)
         raise
+    except Ended as reason:
+        _, reason.disk_holds = holding_now(target)
+        raise
     with mounted(target.vault, "vault", "noatime", fstype="ext4") as vault:
-        last = manifests.read(vault, state.txid)
+        with chain.readable(vault):
+            last = manifests.read(vault, state.txid)
         yield Held(state, vault, last, fingerprint.touched(last, target.path))
 
 

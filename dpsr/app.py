@@ -11,6 +11,7 @@ from dpsr import ci, installer, operator
 _GROUPS: Final = (
     ("For the installer", ("disks", "plan", "prepare", "fixup", "forget")),
     ("For everybody", ("status", "update", "history")),
+    ("To get things back", ("rollback",)),
     ("For CI jobs and the curious", ("drill", "demo")),
 )
 

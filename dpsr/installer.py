@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from core.errors import NotConfirmed, NotRoot, WrongSerialTyped
+from dpsr.asking import agreed
 
 if TYPE_CHECKING:
     from builder.plan.wish import Wish
@@ -134,18 +135,10 @@ def forget(
 
     known = settings.load().named(name)
     what = f"{known.model}, {known.serial or known.wwn}"
-    if not yes and not _agreed(f"Forget the DPSR disk of {name} ({what})? [y/N] "):
+    if not yes and not agreed(f"Forget the DPSR disk of {name} ({what})? [y/N] "):
         raise NotConfirmed("Nothing was changed.")
     carry_out(name, screen_for("plain"))
     typer.echo(f"{name} is forgotten. The copy on that disk ({what}) stays and still starts.")
-
-
-def _agreed(question: str) -> bool:
-    if not sys.stdin.isatty():
-        raise NotConfirmed("Nobody is there to answer. Nothing was changed.")
-    sys.stderr.write(question)
-    sys.stderr.flush()
-    return sys.stdin.readline().strip().lower() in {"y", "yes"}
 
 
 def add_commands(app: typer.Typer) -> None:

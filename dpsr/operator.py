@@ -1,16 +1,22 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Commands of whoever keeps the machine running: status, update, history."""
+"""Commands of whoever keeps the machine running: status, update, history, rollback."""
 
 import json
 import os
+from typing import TYPE_CHECKING, Final
 
 import typer
 
-from core.errors import NotRoot, StepFailed, ToolError
+from core.errors import NotConfirmed, NotRoot, StepFailed, ToolError
+from dpsr.asking import agreed, need_somebody
 from dpsr.ending import tell
+
+if TYPE_CHECKING:
+    from recovery.rollback import Step
 
 _NAME = typer.Option("system", metavar="NAME", help="Of which backup set.")
 _JSON = typer.Option(False, "--json", help="Print one JSON document.")
+_ASK_OR_SAY: Final = "Run it on a terminal, or with --yes."
 
 
 def status(name: str = _NAME, as_json: bool = _JSON) -> None:
@@ -100,7 +106,57 @@ def history(name: str = _NAME, as_json: bool = _JSON) -> None:
         typer.echo(as_text(found), nl=False)
 
 
+def rollback(
+    generation: int = typer.Argument(
+        0,
+        metavar="GENERATION",
+        min=0,
+        show_default=False,
+        help="Its number; without it, those that can be gone back to are listed.",
+    ),
+    name: str = _NAME,
+    yes: bool = typer.Option(False, "--yes", help="Do not ask."),
+    as_json: bool = _JSON,
+    progress: str = typer.Option("auto", help="auto, plain or json."),
+) -> None:
+    """Take the copy back to an older GENERATION, or list them. The primary is not touched.
+
+    What was backed up after that generation is lost on the DPSR disk. Not possible any more once
+    the copy was started. A run that is interrupted is gone on with by the same command, by the
+    next update, or by the DPSR disk itself when it is started.
+
+    Example: dpsr rollback 3
+    """
+    from dpsr.installer import check_progress
+
+    check_progress(progress)
+    if yes and not generation:
+        raise typer.BadParameter("name the generation to go back to", param_hint="--yes")
+    if os.geteuid() != 0:
+        raise NotRoot("rollback")
+    if generation and not yes:
+        need_somebody(_ASK_OR_SAY)
+    from core.screen import screen_for
+    from dpsr.waysback import question, step_as_data, ways_as_data, ways_as_text
+    from recovery import rollback as room
+
+    def confirm(step: "Step") -> None:
+        if not yes and not agreed(question(step)):
+            raise NotConfirmed("The answer was not yes. Nothing was changed.", _ASK_OR_SAY)
+
+    if generation:
+        step = room.roll_back(name, generation, screen_for(progress), confirm)
+        if as_json:
+            typer.echo(json.dumps(step_as_data(step), indent=2))
+        return
+    found = room.ways(name)
+    if as_json:
+        typer.echo(json.dumps(ways_as_data(found), indent=2))
+    else:
+        typer.echo(ways_as_text(found), nl=False)
+
+
 def add_commands(app: typer.Typer) -> None:
     """Add this file's commands to the application."""
-    for command in (status, update, history):
+    for command in (status, update, history, rollback):
         app.command()(command)

@@ -99,9 +99,13 @@ def _headline(found: Status) -> str:
         return "The DPSR disk does NOT ANSWER as it should."
     if found.state == "none":
         return "There is NO copy that is known to be good."
-    if found.state in {"updating", "rolling-back"} and found.at_work:
+    if found.state == "rolling-back" and found.at_work:
+        return f"The copy is being taken back to generation {found.to} ({found.at_work})."
+    if found.state == "rolling-back":
+        return f"The way back to generation {found.to} was interrupted: it is not ended yet."
+    if found.state == "updating" and found.at_work:
         return f"A backup is being made now ({found.at_work})."
-    if found.state in {"updating", "rolling-back"}:
+    if found.state == "updating":
         return "A backup was interrupted. The next `dpsr update` first takes it back."
     if found.changes:
         return "There is a copy of this system, but NOT OF ALL of it."
@@ -111,7 +115,8 @@ def _headline(found: Status) -> str:
 def _facts(found: Status, now: datetime) -> list[str]:
     lines = []
     if found.taken:
-        lines.append(f"  taken        {_when(found, now)}, generation {found.generation}")
+        left = " (on the way back from it)" if found.state == "rolling-back" else ""
+        lines.append(f"  taken        {_when(found, now)}, generation {found.generation}{left}")
     if recorded := found.recorded:
         size = human(recorded.size)
         where = f" ({found.disk.path})" if found.disk else ""
@@ -141,7 +146,9 @@ def _next(found: Status) -> list[str]:
         return ["", "Next: look whether the disk is plugged in; `dpsr disks` lists what is there."]
     if found.trouble:
         return ["", found.trouble]
-    if found.state in {"updating", "rolling-back"} and not found.at_work:
+    if found.state == "rolling-back" and not found.at_work:
+        return ["", f"Next: dpsr rollback {found.to} goes on with it; so does dpsr update"]
+    if found.state == "updating" and not found.at_work:
         return ["", "Next: dpsr update"]
     if found.changes:
         return ["", *found.changes, "", "Next: dpsr prepare --again takes it up."]

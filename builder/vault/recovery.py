@@ -74,27 +74,37 @@ def roll_back(
     """
     if state.state != "clean" or read_state(disk, state_at) != state:
         raise ChainClosed("The DPSR disk is not in a state to go back from. Nothing was written.")
-    with chain.readable(vault):
-        known = chain.generations(vault, state)
+    known = way_back(vault, state, to, slot_path)
     if to == state.gen:
         return state
-    if to not in {each.generation for each in known}:
-        others = ", ".join(str(each.generation) for each in known[1:]) or "none"
-        raise NoSuchGeneration(
-            f"There is no way back to generation {to} (there is to: {others}). Nothing was written."
-        )
-    from builder.vault.fingerprint import touched  # late: the rescue system has no numpy
-
-    if state.booted or touched(known[0], slot_path):
-        raise ChainClosed(
-            "The copy was booted or written to since its backup: the way back is closed. Nothing "
-            "was written."
-        )
     _check(vault, known, to)
     rolling = dataclasses.replace(state, state="rolling-back", to=to)
     write_state(disk, state_at, rolling)
     points.reach("rolling-back")
     return _go_back(disk, state_at, vault, rolling, slot_path, screen)
+
+
+def way_back(vault: Path, state: State, to: int, slot_path: SlotPath) -> tuple[Manifest, ...]:
+    """The generations from the newest down to `to`, when the disk says `clean`; writes nothing.
+
+    That each undo log is whole is for `roll_back` to see: they are long. Raises NoSuchGeneration,
+    ChainClosed, ReadFailed.
+    """
+    from builder.vault.fingerprint import touched  # late: the rescue system has no numpy
+
+    with chain.readable(vault):
+        known = chain.generations(vault, state)
+    if state.booted or (known and touched(known[0], slot_path)):
+        raise ChainClosed(
+            "The copy was booted or written to since its backup: the way back is closed. Nothing "
+            "was written."
+        )
+    if to not in {each.generation for each in known}:
+        others = ", ".join(str(each.generation) for each in known[1:]) or "none"
+        raise NoSuchGeneration(
+            f"There is no way back to generation {to} (there is to: {others}). Nothing was written."
+        )
+    return tuple(each for each in known if each.generation >= to)
 
 
 def _check(vault: Path, known: tuple[Manifest, ...], to: int) -> None:

@@ -82,6 +82,24 @@ def test_an_unfinished_state_is_not_healthy(world: World, phase: str) -> None:
     assert not found.healthy
 
 
+def test_after_a_way_back_the_age_is_that_of_the_disk_and_no_amount_is_told(world: World) -> None:
+    """The rescue system did it: on record is the newer backup, since which less was written."""
+    world.record = replace(RECORD, generation=4, txid="cd" * 16)
+    found = status(here(), SETTINGS, "system")
+    assert (found.generation, found.healthy) == (3, True)
+    assert found.taken == datetime(2026, 11, 22, 17, 30, tzinfo=UTC)
+    assert found.written is None
+    world.record = replace(RECORD, txid="cd" * 16)  # older than the disk: never too small
+    assert status(here(), SETTINGS, "system").written is not None
+
+
+def test_on_the_way_back_it_is_said_where_to(world: World) -> None:
+    world.state = replace(CLEAN, state="rolling-back", to=2)
+    found = status(here(), SETTINGS, "system")
+    assert (found.state, found.to, found.written) == ("rolling-back", 2, None)
+    assert not found.healthy
+
+
 def test_without_the_disk_the_record_is_told_and_nothing_is_healthy(world: World) -> None:
     found = status(machine(primary()), SETTINGS, "system")
     assert (found.state, found.generation, found.disk) == ("clean", 2, None)
