@@ -8,6 +8,10 @@ from collections.abc import Callable
 from typing import NoReturn
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("untimed", deadline=None)  # a busy machine is no fault of a test's
+settings.load_profile("untimed")
 
 STARTERS = (
     (subprocess.Popen, "__init__"),  # run, check_output, asyncio, and everything that subclasses it

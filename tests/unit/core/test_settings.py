@@ -6,7 +6,7 @@ from pathlib import Path
 from random import Random
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from builder.plan.identity import Fresh
@@ -49,7 +49,6 @@ SAMPLE = Settings(
 )  # fmt: skip
 
 
-@settings(deadline=None)
 @given(SETS)
 def test_any_set_survives(backup_set: BackupSet) -> None:
     whole = Settings(sets=(backup_set,))

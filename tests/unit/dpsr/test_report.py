@@ -64,7 +64,8 @@ def test_a_good_copy_reads_well() -> None:
         ({"state": "rolling-back", "to": 2}, "interrupted", "Next: dpsr rollback 2 goes on"),
         (
             {"state": "rolling-back", "to": 2, "at_work": "dpsr rollback, process 7"},
-            "is being taken back to generation 2 (dpsr rollback, process 7)", "",
+            "is being taken back to generation 2 (dpsr rollback, process 7)",
+            "",
         ),
         ({"state": "updating", "at_work": "dpsr update, process 7"}, "is being made now", ""),
         ({"changes": ("/srv is new.",)}, "NOT OF ALL", "Next: dpsr prepare --again"),

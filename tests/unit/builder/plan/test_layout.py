@@ -7,7 +7,7 @@ from itertools import pairwise
 from random import Random
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from builder.plan.identity import Fresh, identities
@@ -85,7 +85,6 @@ def test_a_refused_disk_makes_no_plan() -> None:
 SIZES = st.integers(min_value=MIB, max_value=64 * GIB).map(lambda size: size // 512 * 512)
 
 
-@settings(deadline=None)
 @given(
     st.lists(SIZES, min_size=1, max_size=6),
     st.lists(SIZES, max_size=2),
