@@ -35,6 +35,10 @@ REPAIRS: Final = (
     "The last backup was interrupted. It is being undone now, by itself. Please wait.\n"
     "  You need not do anything. Should the power fail, just switch the machine on again."
 )
+GOES_ON: Final = (
+    "The way back to an older backup was interrupted. It is gone on with now, by itself. Please "
+    "wait.\n  You need not do anything. Should the power fail, just switch the machine on again."
+)
 REPAIRED: Final = "Done: the copy is complete again, as it was at {taken}."
 NOTHING: Final = "There is nothing to repair on this disk: it holds the copy of {taken}."
 NO_COPY: Final = (
@@ -79,6 +83,7 @@ def carry_on(disk: str, screen: Screen) -> bool:
     if state.state == "clean":
         screen.step(NOTHING.format(taken=_when(state)))
         return False
+    screen.step(GOES_ON if state.state == "rolling-back" else REPAIRS)
     state = repair(disk, state_at, parts[_VAULT], screen)
     slots = [
         partition_path(disk, number) for name, number in parts.items() if name.startswith(_SLOT)
@@ -88,7 +93,6 @@ def carry_on(disk: str, screen: Screen) -> bool:
 
 def repair(disk: str, state_at: int, vault: int, screen: Screen) -> State:
     """Take back what was interrupted; the state sector says `clean` afterwards."""
-    screen.step(REPAIRS)
     state = recover(
         disk,
         state_at,

@@ -176,7 +176,8 @@ def test_killed_it_is_gone_on_with(command: Command, point: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("point", "number"), list(zip(POINTS, cycle((signal.SIGINT, signal.SIGTERM)), strict=False))
+    ("point", "number"),
+    list(zip(POINTS, cycle((signal.SIGINT, signal.SIGTERM)), strict=False)),
 )
 def test_ended_by_a_signal_it_says_how_to_go_on(
     command: Command, point: str, number: signal.Signals
