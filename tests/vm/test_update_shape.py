@@ -4,20 +4,18 @@
 One machine; each test goes on where the one before ended.
 """
 
-import json
 from collections.abc import Iterator
-from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import pytest
 
 from images import cache
 from images.guest import Guest
-from images.job import Result
 from images.recipe import Recipe
 from images.vm import MIB
-from tests.support import checks, disk_image, scenario
+from tests.support import disk_image, scenario
 from tests.support.scenario import DPSR, Story
+from tests.support.updates import generations, is_right, unlike, update
 
 pytestmark = [pytest.mark.full, pytest.mark.timeout(2400)]
 
@@ -46,14 +44,6 @@ def guest(story: Story) -> Iterator[Guest]:
         yield guest
 
 
-def update(guest: Guest, code: int, *options: str) -> Result:
-    said = scenario.dpsr(guest, "update", *options)
-    assert said.status == code, f"{said.status}: {said.out}{said.err}"
-    assert "Traceback" not in said.err
-    assert scenario.left_behind(guest) == {}
-    return said
-
-
 def overwrite(guest: Guest, mib: int) -> None:
     """Put new content into the file, in place."""
     guest.sh(
@@ -61,32 +51,6 @@ def overwrite(guest: Guest, mib: int) -> None:
         "status=none; sync",
         timeout=300,
     )
-
-
-def generations(guest: Guest) -> list[int]:
-    found: list[dict[str, Any]] = json.loads(scenario.dpsr(guest, "history", "--json").out)
-    return [each["generation"] for each in found]
-
-
-def unlike(before: Path, after: Path) -> list[str]:
-    """Slots that differ between two images."""
-    return [
-        part.name
-        for part in disk_image.table(before).parts
-        if part.name.startswith("dpsr-slot-")
-        and checks.first_difference(before, after, part.start, part.end, fat=False) is not None
-    ]
-
-
-def is_right(story: Story, guest: Guest, *options: str) -> Result:
-    """An update whose copy the oracle finds right."""
-    generation = generations(guest)[0] + 1
-    said = scenario.run_kept(story, guest, "update", *options)
-    assert said.status == 0, f"{said.status}: {said.out}{said.err}"
-    scenario.picture(story, guest, f"dpsr-{len(story.frozen)}")
-    verdict = scenario.judge(story, generation)
-    assert verdict, str(verdict)
-    return said
 
 
 def test_a_vault_that_fills_gives_up_the_oldest_generation(story: Story, guest: Guest) -> None:
