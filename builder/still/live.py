@@ -41,7 +41,7 @@ _SYNCED: Final = 0.2
 """Seconds: a sync that takes less had nothing much to do."""
 _TRIES: Final = 5
 _PAUSE: Final = 1.0
-"""Seconds between two tries."""
+"""Seconds between the first two tries, and twice as many each time: a snapshot takes a while."""
 _STRIKES: Final = 3
 """Passes in a row that may fail to shrink the remainder by a tenth."""
 _LARGER: Final = 8
@@ -349,9 +349,14 @@ class _Live:
 
     @contextmanager
     def _still(self, volumes: Iterable[Volume]) -> Iterator[None]:
-        """Within, the volumes are frozen, and the tracker has proved that it sees their writes."""
-        self._see()
+        """Within, the volumes are frozen, and the tracker has proved that it sees their writes.
+
+        What is dirty is synced just before: a freeze does it too, while all writers wait already.
+        """
         chosen = list(volumes)
+        for volume in chosen:
+            self._freezer.sync(volume.source.mountpoint)
+        self._see()
         try:
             with self._freezer.frozen([volume.source.mountpoint for volume in chosen]):
                 seen = self._see()
@@ -382,10 +387,11 @@ class _Live:
         """Do something that others can interfere with, some times if need be."""
         said = ""
         for attempt in range(_TRIES):
+            if attempt:
+                self._screen.note(f"{said} Trying again.")
+                time.sleep(_PAUSE * 2 ** (attempt - 1))
             try:
                 return action(attempt)
             except Interfered as reason:
                 said = f"{reason}"
-            self._screen.note(f"{said} Trying again.")
-            time.sleep(_PAUSE)
         raise FreezeFailed(f"{said} No point in time could be taken, {_TRIES} times.")
