@@ -75,6 +75,7 @@ def guest(pair: tuple[Story, Guest]) -> Guest:
 # --- between two backups --------------------------------------------------------------------------
 
 
+@pytest.mark.full
 def test_a_clock_that_is_set_back(story: Story, guest: Guest) -> None:
     now = int(guest.sh("date +%s"))
     for clock in (now - 86_400, now - 366 * 86_400):
@@ -143,7 +144,7 @@ def stopped_at(guest: Guest, point: str) -> Job:
     return job
 
 
-@pytest.mark.parametrize("where", ["/", DATA])
+@pytest.mark.parametrize("where", [pytest.param("/", marks=pytest.mark.full), DATA])
 def test_another_agent_keeps_it_frozen_for_a_while(story: Story, guest: Guest, where: str) -> None:
     """The whole second agent runs in the guest: nothing else can be sure to get through."""
     generation = generations(guest)[0] + 1
