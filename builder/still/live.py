@@ -261,6 +261,8 @@ class _Live:
     def _take_instant(self, attempt: int) -> Instant:
         self._wait_for_quiet(self._limit)
         self._sync()
+        if (left := self._survey()) > _SMALL:  # to read it in the freeze would take long
+            self._pass(left)
         self._catch_up(self._limit)
         mountpoints = [volume.source.mountpoint for volume in self._volumes.values()]
         with around_freeze(self._options.hooks, mountpoints, self._screen) as hooked:

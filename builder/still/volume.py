@@ -208,14 +208,15 @@ class Volume:
 
     def read_identity(self, copier: Copier) -> tuple[tuple[int, bytes], ...]:
         """The identity blocks. Raises StepFailed when the file system was resized meanwhile."""
-        now = read_shape(self.reader, self.source.device)
+        room = buffer(self.identity.total)
+        blocks = [(at, bytes(view)) for at, view in copier.read(self.reader, self.identity, room)]
+        now = superblock.parse(
+            blocks[0][1][superblock.AT : superblock.AT + superblock.SIZE], self.source.device
+        )
         if (now.blocks, now.backup_groups) != (self.shape.blocks, self.shape.backup_groups):
             raise StepFailed(f"The file system at {self.source.mountpoint} was resized meanwhile.")
         self.shape = now
-        room = buffer(self.identity.total)
-        return tuple(
-            (at, bytes(view)) for at, view in copier.read(self.reader, self.identity, room)
-        )
+        return tuple(blocks)
 
     def _used(self) -> BlockSet:
         found = used(self.source.mountpoint, self.shape.size, free=self._free)

@@ -152,7 +152,8 @@ def test_writers_wait_for_a_moment_and_it_is_told(guest: Guest) -> None:
     for each in seen:
         assert each.said >= each.freeze - 0.01, seen
         assert each.frozen <= each.said + each.before + 0.1, seen
-    assert min(each.frozen for each in seen) < len(FOLDERS) * LIMIT, seen
+    # What a busy machine does to a write without any freeze is not the freeze's doing.
+    assert min(each.frozen - each.before for each in seen) < len(FOLDERS) * LIMIT, seen
 
 
 # --- when it is too much --------------------------------------------------------------------------
@@ -199,7 +200,7 @@ def test_a_writer_that_is_faster_than_the_copy(story: Story, guest: Guest) -> No
     before = scenario.picture(story, guest, "before-fast")
     jobs = writing(guest)
     fast = guest.start("python3", "-c", REWRITE)
-    said = scenario.dpsr(guest, "update", "--bandwidth", "3")
+    said = scenario.dpsr(guest, "update", "--bandwidth", "5")
     long = written(guest, jobs)
     fast.wait(60)
     ended(guest, said, 55)
