@@ -31,7 +31,6 @@ _MCL_FUTURE: Final = 2
 _MCL_ONFAULT: Final = 4
 _CLOCK_REALTIME_COARSE: Final = 5
 _LIBC: Final = ctypes.CDLL(None, use_errno=True)
-_EXPEDITED: Final = Path("/sys/kernel/rcu_expedited")
 _SYSTEMD: Final = Path("/run/systemd/system")
 _GONE: Final = "The watchdog that ends a freeze does not answer."
 
@@ -89,7 +88,7 @@ class Freezer:
         # The last one mounted first: it may lie on an earlier one, as a loop device does.
         order = [path for path in reversed(self._mountpoints) if path in wanted]
         held: list[str] = []
-        with signals.deferred(), _locked_in_memory(), _in_a_hurry():
+        with signals.deferred(), _locked_in_memory():
             self._watchdog.arm(self._max_freeze)
             begun = time.monotonic()
             try:
@@ -155,25 +154,6 @@ def _locked_in_memory() -> Iterator[None]:
     finally:
         gc.enable()
         _LIBC.munlockall()
-
-
-@contextmanager
-def _in_a_hurry() -> Iterator[None]:
-    """Within, the kernel waits shorter for its own readers; a freeze waits three times for them.
-
-    A global option; should this process be killed it stays, which does no harm.
-    """
-    try:
-        before = _EXPEDITED.read_text()
-        _EXPEDITED.write_text("1")
-    except OSError:  # a kernel without it, or a container
-        yield
-        return
-    try:
-        yield
-    finally:
-        with contextlib.suppress(OSError):
-            _EXPEDITED.write_text(before)
 
 
 @contextmanager

@@ -14,6 +14,9 @@ one line each, what goes on, and answers two of them:
 file system frozen for ever. Each mount point has a thread of its own: a thaw waits for a freeze
 that is still on its way, and for the file system below if there is one, and must not keep the
 others from theirs. Imports nothing of ours: it is started with `-I`.
+
+While armed it also makes the kernel hurry (see Hurry): a global option, which must be put back
+however the main process ends.
 """
 
 import contextlib
@@ -27,6 +30,7 @@ import threading
 import time
 
 _FITHAW = 0xC0045878
+_EXPEDITED = "/sys/kernel/rcu_expedited"
 _MCL_CURRENT = 1
 _MCL_FUTURE = 2
 _AGAIN = 0.05
@@ -65,10 +69,36 @@ class MountPoint(threading.Thread):
             self._idle.set()
 
 
+class Hurry:
+    """The kernel waits shorter for its own readers; a freeze waits for them three times."""
+
+    def __init__(self) -> None:
+        self._file = -1
+        self._before = b""
+        with contextlib.suppress(OSError):  # a kernel without it, or a container
+            self._file = os.open(_EXPEDITED, os.O_RDWR | os.O_CLOEXEC)
+
+    def begin(self) -> None:
+        """Ask for it, and remember what was before."""
+        if self._file >= 0 and not self._before:
+            with contextlib.suppress(OSError):
+                before = os.pread(self._file, 16, 0)
+                os.pwrite(self._file, b"1", 0)
+                self._before = before
+
+    def end(self) -> None:
+        """Put back what was before."""
+        if self._before:
+            with contextlib.suppress(OSError):
+                os.pwrite(self._file, self._before, 0)
+            self._before = b""
+
+
 def main(mountpoints: list[str]) -> int:
     """Serve until standard input ends; whatever is frozen then is thawed."""
     threading.stack_size(_STACK)
     points = [MountPoint(path) for path in mountpoints]
+    hurry = Hurry()
     ctypes.CDLL(None, use_errno=True).mlockall(_MCL_CURRENT | _MCL_FUTURE)
     with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as score:
         score.write("-1000")
@@ -90,12 +120,14 @@ def main(mountpoints: list[str]) -> int:
                 point.thaw()
             for point in points:
                 point.wait()
+            hurry.end()
             return 0
         *lines, rest = (rest + given).split(b"\n")
         for line in lines:
             verb, _, value = line.partition(b" ")
             if verb == b"arm":
                 _heed(signal.SIG_IGN)
+                hurry.begin()
                 deadline, late = time.monotonic() + float(value), False
                 _say("armed")
             elif verb == b"frozen":
@@ -104,6 +136,7 @@ def main(mountpoints: list[str]) -> int:
                 points[int(value)].frozen = False
             elif verb == b"disarm":
                 deadline = None
+                hurry.end()
                 _heed(signal.SIG_DFL)
                 _say("late" if late else "in time")
 

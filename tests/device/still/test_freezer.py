@@ -114,8 +114,45 @@ def test_a_freeze_of_somebody_else_is_left_alone(folders: list[Path], which: int
         assert writable(folders[1 - which], 5)
 
 
+HURRY = Path("/sys/kernel/rcu_expedited")
+
+
+def wait_for_hurry(value: str) -> None:
+    deadline = time.monotonic() + 10
+    while HURRY.read_text().strip() != value:
+        assert time.monotonic() < deadline, f"{HURRY} is not {value} again"
+        time.sleep(0.05)
+
+
+@pytest.fixture
+def calm() -> Iterator[bool]:
+    """The kernel is in no hurry before; False where it has no such option. Put back after."""
+    if not os.access(HURRY, os.W_OK):
+        yield False
+        return
+    before = HURRY.read_text()
+    HURRY.write_text("0")
+    yield True
+    HURRY.write_text(before)
+
+
+def test_the_kernel_hurries_in_a_freeze_alone(folders: list[Path], *, calm: bool) -> None:
+    if not calm:
+        pytest.skip("this kernel has no such option")
+    with Freezer([str(folder) for folder in folders], 10) as freezer:
+        for _ in range(2):
+            with freezer.frozen():
+                assert HURRY.read_text().strip() == "1"
+            wait_for_hurry("0")
+        with pytest.raises(ValueError, match="ours"), freezer.frozen():
+            raise ValueError("ours")
+        wait_for_hurry("0")
+
+
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP])
-def test_a_main_process_that_is_killed_or_hangs(folders: list[Path], how: signal.Signals) -> None:
+def test_a_main_process_that_is_killed_or_hangs(
+    folders: list[Path], how: signal.Signals, *, calm: bool
+) -> None:
     code = (
         "import sys, time\n"
         "from builder.still.freezer import Freezer\n"
@@ -132,6 +169,8 @@ def test_a_main_process_that_is_killed_or_hangs(folders: list[Path], how: signal
         begun = time.monotonic()
         assert [writable(folder, 10) for folder in folders] == [True, True]
         assert time.monotonic() - begun < (2.5 if how == signal.SIGKILL else 5)
+        if calm and how == signal.SIGKILL:
+            wait_for_hurry("0")
     finally:
         child.send_signal(signal.SIGCONT)
         end(child)
