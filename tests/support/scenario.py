@@ -28,6 +28,7 @@ from images.sample import Sample
 from images.vm import MIB, Bus, DiskSpec, Firmware
 from images.wire import Refusal
 from tests.support import disk_image, facts, load, oracle_disk
+from tests.support.emulator import wait_up
 from tests.support.facts import Facts
 from tests.support.oracle_disk import Verdict
 from tests.support.push import ROOT, push_rooms
@@ -379,5 +380,5 @@ def started(
             disks.new_vars(given, nvram)
             stack.callback(given.unlink)
         guest = stack.enter_context(Guest(specs, firmware, vars=given, kernel=story.sample.kernel))
-        guest.wait_up(600)
+        wait_up(guest)
         yield guest

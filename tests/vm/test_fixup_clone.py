@@ -24,7 +24,7 @@ BIOS: Final = Recipe(
 @pytest.fixture(
     scope="module",
     params=[
-        pytest.param(UEFI, id="uefi"),
+        pytest.param(UEFI, id="uefi", marks=pytest.mark.full),
         pytest.param(BIOS, id="bios"),
     ],
 )
