@@ -6,11 +6,12 @@ from pathlib import Path
 
 from builder.target import find_target
 from builder.vault import chain
+from builder.vault.mend import vault_unchanged
 from core import settings
 from core.files import LOCK, lock
 from core.model.manifest import Manifest
 from core.model.state import State
-from core.namespace import go_private, mounted
+from core.namespace import go_private
 from grub.state import read_state
 
 
@@ -33,7 +34,7 @@ def history(name: str) -> tuple[Generation, ...]:
         go_private()
         target = find_target(settings.load(), name)
         state = read_state(target.disk.path, target.known.state_offset)
-        with mounted(target.vault, "vault", "ro", "noload", fstype="ext4") as vault:
+        with vault_unchanged(target.vault) as vault:
             return generations_in(vault, state)
 
 

@@ -10,6 +10,7 @@ from typing import Final
 from builder.plan.guards import check_disk
 from builder.status import copy_we_run_from
 from builder.vault import chain, fingerprint, manifests
+from builder.vault.mend import vault_at
 from builder.vault.recovery import recover
 from builder.vault.transaction import Transaction
 from builder.vault.undoformat import LogSlot
@@ -21,7 +22,6 @@ from core.model.copy import partition_path
 from core.model.machine import Disk, Machine
 from core.model.manifest import Manifest
 from core.model.state import State
-from core.namespace import mounted
 from core.screen import Screen
 from core.settings import BackupSet, Settings
 from core.signals import Ended
@@ -150,7 +150,7 @@ def opened(target: Target, screen: Screen) -> Iterator[Held]:
     except Ended as reason:
         _, reason.disk_holds = holding_now(target)
         raise
-    with mounted(target.vault, "vault", "noatime", fstype="ext4") as vault:
+    with vault_at(target.vault, "noatime") as vault:
         with chain.readable(vault):
             last = manifests.read(vault, state.txid)
         yield Held(state, vault, last, fingerprint.touched(last, target.path))

@@ -17,6 +17,7 @@ from builder.fixup.overlay import clean_leftovers
 from builder.history import Generation, generations_in
 from builder.target import Held, Target, find_target, holding, holding_now, opened
 from builder.vault import fingerprint, recovery
+from builder.vault.mend import vault_unchanged
 from core import settings
 from core.claim import locked
 from core.errors import UndoLogDamaged
@@ -24,7 +25,7 @@ from core.files import LOCK, lock
 from core.model.machine import Disk
 from core.model.manifest import Manifest
 from core.model.state import State
-from core.namespace import go_private, mounted
+from core.namespace import go_private
 from core.screen import Screen, duration
 from grub.state import read_state
 
@@ -89,7 +90,7 @@ def ways(name: str) -> Ways:
         go_private()
         target = find_target(settings.load(), name)
         state = read_state(target.disk.path, target.known.state_offset)
-        with mounted(target.vault, "vault", "ro", "noload", fstype="ext4") as vault:
+        with vault_unchanged(target.vault) as vault:
             known = generations_in(vault, state)
         touched = state.booted
         if state.state == "clean" and known and not touched:

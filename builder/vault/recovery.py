@@ -8,15 +8,13 @@ import dataclasses
 from contextlib import ExitStack
 from pathlib import Path
 
-from builder.vault import chain, undolog
+from builder.vault import chain, mend, undolog
 from builder.vault.replay import SlotPath, replay
 from builder.vault.undoread import UndoLog
 from core import points
 from core.errors import ChainClosed, NoSuchGeneration, ToolError, UndoLogDamaged
 from core.model.manifest import Manifest
 from core.model.state import State
-from core.namespace import mounted
-from core.run import run
 from core.screen import Screen
 from grub.state import read_state, write_state
 
@@ -33,8 +31,8 @@ def recover(
     state = read_state(disk, state_at)
     if state.state in {"clean", "building"}:
         return state
-    run("e2fsck", "-p", vault_device, ok=(0, 1), timeout=600)
-    with mounted(vault_device, "vault", fstype="ext4") as vault:
+    mend.check(vault_device)
+    with mend.vault_at(vault_device) as vault:
         return finish(disk, state_at, vault, slot_path, screen)
 
 
