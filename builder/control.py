@@ -7,9 +7,11 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 from builder import rescue, slots
+from builder.control_mount import control_at
 from builder.copying.direct import Reader
 from builder.fixup.fix import FixedSlot
 from builder.vault import fingerprint, manifests
+from builder.vault.mend import vault_at
 from core.errors import NotPrepared, StateUnreadable
 from core.model.copy import Pair, Plan, Slot
 from core.model.figures import RunFigures
@@ -17,7 +19,6 @@ from core.model.live import Instant
 from core.model.machine import Disk
 from core.model.manifest import Manifest, SlotState
 from core.model.state import State
-from core.namespace import mounted
 from core.screen import Screen
 from grub import install, menu, state
 
@@ -29,7 +30,7 @@ def build(plan: Plan, screen: Screen) -> int:
     """
     device = plan.slot_path(plan.control.number)
     facts = menu.MenuFacts(plan.hostname, plan.serial or plan.model, plan.disk_guid)
-    with mounted(device, "control", fstype="vfat") as folder:
+    with control_at(device, screen) as folder:
         name = rescue.put_or_warn(folder, screen)
         state.create(folder, State("building").with_rescue(name))
         rescue.sweep(folder, name)
@@ -40,7 +41,7 @@ def build(plan: Plan, screen: Screen) -> int:
     return offset
 
 
-def refresh(disk: Disk, hostname: str) -> None:
+def refresh(disk: Disk, hostname: str, screen: Screen) -> None:
     """Put the loader on a prepared disk again; its state stays.
 
     Raises LoaderFailed, NotPrepared.
@@ -49,7 +50,7 @@ def refresh(disk: Disk, hostname: str) -> None:
     if not found:
         raise NotPrepared(f"{disk.path} has no control partition. Nothing was written.")
     facts = menu.MenuFacts(hostname, disk.serial or disk.model, disk.guid)
-    with mounted(found[0].path, "control", fstype="vfat") as folder:
+    with control_at(found[0].path, screen) as folder:
         install.install_loader(disk.path, folder, menu.render(facts))
 
 
@@ -103,7 +104,7 @@ def describe(
 
 def keep(plan: Plan, manifest: Manifest) -> None:
     """Write the manifest of a first copy. It counts only once the state sector names it."""
-    with mounted(plan.slot_path(plan.vault.number), "vault") as vault:
+    with vault_at(plan.slot_path(plan.vault.number)) as vault:
         manifests.clear(vault)
         manifests.write(vault, manifest)
 

@@ -223,7 +223,7 @@ def fixup(disk_name: str, screen: Screen) -> None:
             if clone is None:
                 screen.step(f"Going through the copy on {disk.path} once more")
                 edited = refix(machine, disk, screen)
-                control.refresh(disk, machine.hostname)
+                control.refresh(disk, machine.hostname, screen)
             else:
                 loader = partial(install_on_clone, disk.path, firmware=machine.firmware)
                 edited = fix_clone(clone, screen, loader)

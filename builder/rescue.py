@@ -12,11 +12,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
+from builder.control_mount import control_at
 from builder.target import Held, Target
 from core import points
 from core.errors import RescueFailed, ToolError
 from core.files import sync_folder
-from core.namespace import mounted
 from core.screen import Screen, human
 from grub.state import write_state
 from images import rescue as images
@@ -36,7 +36,7 @@ def refresh(target: Target, held: Held, screen: Screen) -> Held:
         if wanted == held.state.rescue:
             return held
         screen.step("Renewing the rescue system")
-        with mounted(target.control, "control", fstype="vfat") as control:
+        with control_at(target.control, screen) as control:
             sweep(control, held.state.rescue)  # what an interrupted run left
             put(control)
     except (ToolError, OSError) as reason:
@@ -47,7 +47,7 @@ def refresh(target: Target, held: Held, screen: Screen) -> Held:
     write_state(target.disk.path, target.known.state_offset, state)
     points.reach("rescue-counts")
     try:
-        with mounted(target.control, "control", fstype="vfat") as control:
+        with control_at(target.control, screen) as control:
             sweep(control, wanted)
     except (ToolError, OSError) as reason:
         screen.warn(f"The rescue system before could not be removed: {reason}")

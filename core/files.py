@@ -19,7 +19,8 @@ LOCK: Final = Path("/run/dpsr/lock")
 def write_durably(path: Path, data: bytes, mode: int = 0o644) -> None:
     """Replace `path` by `data`: after a power cut it holds the old bytes or the new, never a mix.
 
-    The file is synced before it takes the name, the folder after.
+    The file is synced before it takes the name, file and folder after. Where there is no journal
+    (FAT), an old file under that name may be lost to a cut; a name that is new comes out whole.
     """
     with _replaced(path, mode) as stream:
         stream.write(data)
@@ -42,7 +43,9 @@ def _replaced(path: Path, mode: int) -> Iterator[BinaryIO]:
             stream.flush()
             os.fchmod(stream.fileno(), mode)
             os.fsync(stream.fileno())
-        os.replace(part, path)
+            os.replace(part, path)
+            # FAT makes the new name that of an empty file, until the inode is written once more.
+            os.fsync(stream.fileno())
     except BaseException:
         with contextlib.suppress(FileNotFoundError):
             part.unlink()
@@ -53,6 +56,18 @@ def _replaced(path: Path, mode: int) -> Iterator[BinaryIO]:
 def sync_folder(folder: Path) -> None:
     """Make the names in `folder` durable."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sync_device(path: str) -> None:
+    """Return when all that was written to the block device `path` would outlast a power cut.
+
+    An unmount leaves the last of it in the disk's own cache.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)
     finally:
