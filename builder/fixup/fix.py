@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from builder.copying.direct import Writer, write_blocks
-from builder.fixup import ext4, fat, marker, uuids
+from builder.fixup import ext4, fat, marker, masks, uuids
 from builder.fixup.assemble import assembled
 from builder.fixup.inside import inside
 from builder.fixup.names import Names
@@ -139,6 +139,7 @@ def _edit(plan: Plan, names: Names, places: list[tuple[str, str, str]]) -> Edite
     with assembled(places) as (root, scratch):
         said = marker.dump(plan.disk_guid, plan.pairs)
         edited = fix_tree(root, names, plan.drivers, scratch, said)
+        edited = replace(edited, files=(*edited.files, *masks.mask(root)))
         here = {mountpoint for mountpoint, _, _ in places}
         for file in plan.swap_files:
             if file.volume in here:

@@ -37,7 +37,15 @@ def copy_faults(story: Story, seen: Facts) -> list[str]:
         *seen.names(story.old_names()),
         *resume_faults(seen),
         *nvram_faults(story, seen),
+        *control_faults(story, seen),
     ]
+
+
+def control_faults(story: Story, seen: Facts) -> list[str]:
+    """Where systemd has mounted the control partition by itself."""
+    on = {mount["target"]: mount["source"] for mount in seen.mounts}
+    places = {"/efi", "/boot"} - set(story.mounts)
+    return [f"{on[place]} is mounted at {place}" for place in places if place in on]
 
 
 def nvram_faults(story: Story, seen: Facts) -> list[str]:

@@ -27,7 +27,7 @@ def read(path):
 TEXTS = ["/proc/cmdline", "/etc/fstab", "/etc/crypttab", "/boot/grub/grub.cfg", "/etc/default/grub",
          "/etc/kernel/cmdline", "/boot/efi/EFI/debian/grub.cfg", "/boot/grub/grubenv",
          *glob.glob("/etc/default/grub.d/*"), *glob.glob("/etc/initramfs-tools/conf.d/*"),
-         *glob.glob("/boot/loader/entries/*")]
+         *glob.glob("/boot/loader/entries/*"), *glob.glob("/efi/EFI/debian/grub.cfg")]
 blocks = json.loads(say("lsblk", "--json", "--list", "--output",
                         "PATH,PKNAME,TYPE,SERIAL,FSTYPE,UUID,PARTUUID,MOUNTPOINTS,SIZE,MAJ:MIN"))
 mounts = json.loads(say("findmnt", "--json", "--list", "--real", "--output",

@@ -35,12 +35,27 @@ def test_a_boot_file_system_of_its_own() -> None:
     ],
 )
 def test_a_saved_entry_counts_where_the_menu_asks_for_it(saved: str) -> None:
-    text = f'set default="${{saved_entry}}"\n{UEFI}'
+    text = UEFI.replace('set default="0"', 'set default="${saved_entry}"')
     chosen = default(text, saved)
     assert chosen is not None
     assert "single" in chosen.arguments.split()
     gone = default(text, "an entry that is gone")
     assert gone == default(UEFI)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "recovery"),
+    [
+        ("0", False), ("1", False), ("1>0", False), ("1>1", True), ("7", False), ("1>7", False),
+        ("2", False), ("", False), (f"gnulinux-advanced-{UUID}>1", True),
+        ("Advanced options for Debian GNU/Linux>1", True),
+    ],
+)  # fmt: skip
+def test_a_default_by_number(wanted: str, recovery: bool) -> None:
+    found = default(UEFI.replace('set default="0"', f'set default="{wanted}"'))
+    assert found is not None
+    assert ("single" in found.arguments.split()) == recovery
+    assert (found.title == "Debian GNU/Linux") == (wanted not in {"1", "1>0"} and not recovery)
 
 
 def test_entries_without_a_kernel_are_none() -> None:
