@@ -20,7 +20,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-from builder import again, control, remember, rescue, slots, work
+from builder import again, control, remember, rescue, slots, trouble, work
 from builder.copying.direct import Writer
 from builder.fixup.clone import fix_clone
 from builder.fixup.fix import fix_up, need_fixups
@@ -91,7 +91,7 @@ def prepare(disk_name: str, wish: Wish, screen: Screen, confirm: Confirm) -> Man
         need_fixups()
         confirm(plan)
         holds = _Holds(NO_COPY_YET)
-        with locked(plan.disk), holds.told():
+        with trouble.named(plan.disk, plan.serial), locked(plan.disk), holds.told():
             if is_ours:
                 screen.step(
                     f"Going on: {plan.disk} is laid out already, only what differs is written"
@@ -152,7 +152,12 @@ def update(name: str, how: How, screen: Screen) -> Manifest:
         chosen = settings.load()
         target = find_target(chosen, name)
         need_fixups()
-        with locked(target.disk.path), opened(target, screen) as held, _as_before(held).told():
+        with (
+            trouble.named(target.disk.path, target.disk.serial),
+            locked(target.disk.path),
+            opened(target, screen) as held,
+            _as_before(held).told(),
+        ):
             plan, shape = plan_update(
                 target.machine, target.disk, target.known, held.last, FSTAB.read_text("utf-8")
             )
@@ -219,7 +224,11 @@ def fixup(disk_name: str, screen: Screen) -> None:
         else:
             clone = plan_clone(machine, disk, FSTAB.read_text("utf-8"))
         need_fixups()
-        with locked(disk.path), _Holds(BEING_FIXED).told():
+        with (
+            trouble.named(disk.path, disk.serial),
+            locked(disk.path),
+            _Holds(BEING_FIXED).told(),
+        ):
             if clone is None:
                 screen.step(f"Going through the copy on {disk.path} once more")
                 edited = refix(machine, disk, screen)

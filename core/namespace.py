@@ -8,11 +8,11 @@ backup agent ever finds it.
 import ctypes
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
-from core.errors import KernelFeatureMissing
+from core.errors import KernelFeatureMissing, ToolError
 from core.run import run
 
 _CLONE_NEWNS: Final = 0x00020000
@@ -50,5 +50,8 @@ def mounted(device: str, name: str, *options: str, fstype: str = "") -> Iterator
     run("mount", *how, device, str(folder))
     try:
         yield folder
-    finally:
-        run("umount", str(folder))
+    except BaseException:
+        with suppress(ToolError):  # why the block ended is what counts: the disk may be gone
+            run("umount", str(folder))
+        raise
+    run("umount", str(folder))

@@ -23,6 +23,12 @@ SECTOR: Final = sectors.SECTOR
 FILE: Final = "dpsr/state"
 """Path of the block on the control partition."""
 
+NOT_READ: Final = "The state block of {disk} could not be read: {why}."
+FAILING: Final = (
+    "Look at `dmesg`, the cable and `smartctl -a` of that disk, then run the command again. If "
+    "that fails, too, replace the disk and make a new copy with `dpsr prepare`."
+)
+
 _FIBMAP: Final = 1
 _FIGETBSZ: Final = 2
 _KNOWN: Final = frozenset({"format", "state", "gen", "taken", "txid", "booted", "slot", "to"})
@@ -130,7 +136,10 @@ def write_state(disk: str, offset: int, state: State) -> None:
     Raises StateUnreadable.
     """
     before = _read(disk, offset, envblock.SIZE)
-    sector = sectors.size_of(disk)
+    try:
+        sector = sectors.size_of(disk)
+    except OSError as error:
+        raise StateUnreadable(NOT_READ.format(disk=disk, why=error.strerror), FAILING) from None
     if offset % sector:
         raise StateUnreadable(f"Byte {offset} of {disk} is no sector's start. Nothing was written.")
     if not before.startswith(envblock.SIGNATURE):
@@ -148,19 +157,19 @@ def write_state(disk: str, offset: int, state: State) -> None:
         sectors.write(disk, offset, block[:sector] + rest)
     except OSError as error:
         raise StateUnreadable(
-            f"The state block of {disk} could not be written: {error.strerror}."
+            f"The state block of {disk} could not be written: {error.strerror}.", FAILING
         ) from None
     if read_state(disk, offset) != state:
-        raise StateUnreadable(f"The state block of {disk} does not read back as it was written.")
+        raise StateUnreadable(
+            f"The state block of {disk} does not read back as it was written.", FAILING
+        )
 
 
 def _read(disk: str, offset: int, size: int) -> bytes:
     try:
         return sectors.read(disk, offset, size)
     except OSError as error:
-        raise StateUnreadable(
-            f"The state block of {disk} could not be read: {error.strerror}."
-        ) from None
+        raise StateUnreadable(NOT_READ.format(disk=disk, why=error.strerror), FAILING) from None
 
 
 def _check(pairs: Mapping[str, str], data: bytes) -> None:

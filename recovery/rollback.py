@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from itertools import accumulate
 from typing import Final
 
-from builder import remember
+from builder import remember, trouble
 from builder.fixup.overlay import clean_leftovers
 from builder.history import Generation, generations_in
 from builder.target import Held, Target, find_target, holding, holding_now, opened
@@ -132,7 +132,8 @@ def roll_back(name: str, to: int, screen: Screen, confirm: Confirm) -> Step:
         clean_leftovers()
         target = find_target(settings.load(), name)
         state_at = target.known.state_offset
-        with _told(target), locked(target.disk.path):
+        disk = target.disk
+        with trouble.named(disk.path, disk.serial), _told(target), locked(disk.path):
             before = read_state(target.disk.path, state_at)
             with opened(target, screen) as held:
                 step = _plan(target, held, to)

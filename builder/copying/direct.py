@@ -71,6 +71,8 @@ class SlotWriter:
         self._path = path
         try:
             self._file = _open(path, os.O_WRONLY)
+            self.size = os.lseek(self._file, 0, os.SEEK_END)
+            """Bytes that it has."""
         except OSError as error:
             raise WriteFailed(f"{path} cannot be opened: {error.strerror}.") from error
 

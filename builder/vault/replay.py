@@ -6,7 +6,6 @@ at. So identity blocks are destroyed first, and come back last, after all else i
 Where several logs hold a block, the oldest content wins: logs are replayed newest first.
 """
 
-import os
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing
@@ -109,12 +108,11 @@ def _open(slot: LogSlot, path: str) -> SlotWriter:
         # Somebody's own partition has its number now.
         raise UndoLogDamaged(f"{path} is not the slot {slot.name} that the undo log speaks of.")
     writer = SlotWriter(path)
-    with open(path, "rb") as stream:
-        if stream.seek(0, os.SEEK_END) < slot.size:
-            writer.close()
-            raise UndoLogDamaged(
-                f"{path} is smaller than the slot {slot.name} that the undo log speaks of."
-            )
+    if writer.size < slot.size:
+        writer.close()
+        raise UndoLogDamaged(
+            f"{path} is smaller than the slot {slot.name} that the undo log speaks of."
+        )
     return writer
 
 

@@ -37,12 +37,17 @@ _BEST_RATIO: Final = 8
 _MARGIN: Final = 16 << 20
 
 AS_BEFORE: Final = "The DPSR disk holds the backup of {taken}, as before; it starts."
+UNSURE: Final = (
+    "The DPSR disk holds the backup of {taken}, or is to be taken back to it: that cannot be told "
+    "now. The next `dpsr update` does that first, and so does its rescue system."
+)
 GOES_BACK: Final = (
     "The DPSR disk could not be taken back to the backup of {taken} at once, and does not start "
     "meanwhile. The next `dpsr update` does that first."
 )
 UNCLEAR: Final = (
-    "The DPSR disk holds the new backup or that of {taken}: whichever it says, it is complete."
+    "The DPSR disk holds the new backup or that of {taken}: whichever it says, it is complete. If "
+    "it says neither, its rescue system or the next `dpsr update` first goes back to the older one."
 )
 COMPLETE: Final = "The DPSR disk holds a complete new copy that starts."
 
@@ -91,6 +96,7 @@ class Transaction:
         self._log: LogFile | None = None
         self._undo: Undo | None = None
         self._expected = 0
+        self._says_updating = False
         self._commit_tried = False
         self._committed = False
         self._parent = ""
@@ -153,6 +159,7 @@ class Transaction:
         self._undo = self._stack.enter_context(Undo(self._log, paths, self._identity))
         points.reach("undo-created")
         write_state(self._disk, self._state_at, self._updating)
+        self._says_updating = True
         points.reach("updating")
         return self._undo.writers
 
@@ -209,18 +216,32 @@ class Transaction:
                 write_state(self._disk, self._state_at, self._updating)
         except ToolError as trouble:
             self._screen.warn(str(trouble))
-            return UNCLEAR.format(taken=self._before.taken)
+            return self._half(UNCLEAR)
+        unknown = GOES_BACK if self._says_updating else UNSURE
         try:
             # What is behind `synced` may not be on the disk, and nothing of it was overwritten.
             with UndoLog(self._path, until=self._log.synced) as log:
                 replay([log], self._slot_path, self._screen, sealed=False)
+            unknown = UNSURE  # from now on it may say that it is as before
             write_state(self._disk, self._state_at, self._before)
         except (ToolError, OSError) as trouble:
             self._screen.warn(str(trouble))
-            return GOES_BACK.format(taken=self._before.taken)
+            return self._half(unknown)
         points.reach("rolled-back")
         self._sweep(self._before)
         return AS_BEFORE.format(taken=self._before.taken)
+
+    def _half(self, unknown: str) -> str:
+        """What the disk holds when going back has failed: by what it says itself, if it answers."""
+        try:
+            now = read_state(self._disk, self._state_at)
+        except (ToolError, OSError):
+            sentence = unknown
+        else:
+            # `clean` is said before a slot is touched, and again once all of them are back.
+            clean = COMPLETE if now.txid == self.txid else AS_BEFORE
+            sentence = clean if now.state == "clean" else GOES_BACK
+        return sentence.format(taken=self._before.taken)
 
     def _sweep(self, state: State) -> None:
         try:

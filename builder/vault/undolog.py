@@ -178,4 +178,6 @@ class LogFile:
 
     def _fail(self, error: OSError) -> NoReturn:
         self._broken = True
+        if error.errno == errno.ENOSPC:  # room that was reserved, too, can turn out to be missing
+            raise NoRoom(str(self._path)) from error
         raise WriteFailed(f"{self._path} cannot be written: {error.strerror}.") from error

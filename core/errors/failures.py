@@ -35,7 +35,10 @@ class WriteFailed(StepFailed):
     """The DPSR disk could not be written."""
 
     exit_code = 53
-    hint = "Look at `dmesg`, the cable and `smartctl -a`; replace the disk if it is failing."
+    hint = (
+        "Look at `dmesg`, the cable and `smartctl -a` of the DPSR disk, then run the command "
+        "again. If that fails, too, replace the disk and make a new copy with `dpsr prepare`."
+    )
 
 
 class FreezeFailed(StepFailed):
@@ -137,6 +140,16 @@ class RescueFailed(StepFailed):
 
     exit_code = 67
     hint = "See that mkinitramfs works on this machine, then run `dpsr update` again."
+
+
+class DiskGone(StepFailed):
+    """The DPSR disk went away in the middle: pulled out, or it does not answer any more."""
+
+    exit_code = 69
+    hint = (
+        "Look at its cable and its bay. Once `dpsr disks` lists it again, run `dpsr update`; if it "
+        "does not come back, replace it and make a new copy with `dpsr prepare`."
+    )
 
 
 class NoCopy(ToolError):

@@ -188,12 +188,19 @@ def test_a_commit_that_took_and_failed_is_taken_back(
         disk.update(next_content(disk.content, 2))
 
 
+@pytest.mark.parametrize("answers", [True, False])
 def test_a_commit_of_which_nothing_is_known_leaves_both_possible(
-    disk: VaultDisk, monkeypatch: pytest.MonkeyPatch
+    disk: VaultDisk, monkeypatch: pytest.MonkeyPatch, *, answers: bool
 ) -> None:
     after = next_content(disk.content, 2)
     real = state_block.write_state
+    look = state_block.read_state
     tried: list[State] = []
+
+    def read(path: str, at: int) -> State:
+        if len(tried) > 1 and not answers:
+            raise StateUnreadable("The disk is gone.")
+        return look(path, at)
 
     def write(path: str, at: int, state: State) -> None:
         tried.append(state)
@@ -204,9 +211,11 @@ def test_a_commit_of_which_nothing_is_known_leaves_both_possible(
 
     with monkeypatch.context() as patch:
         patch.setattr("builder.vault.transaction.write_state", write)
+        patch.setattr("builder.vault.transaction.read_state", read)
         with pytest.raises(StateUnreadable) as error:
             disk.update(after)
-    assert "whichever it says" in error.value.disk_holds
+    says = "a complete new copy" if answers else "whichever it says"
+    assert says in error.value.disk_holds
     assert disk.recover().gen == 2
     assert disk.content == after
 
@@ -262,10 +271,14 @@ def test_a_signal_waits_for_writes_under_way(
     """Else they would land on the slots behind our back, after these went back."""
     before, state = disk.content, disk.state
     written: list[int] = []
+    sent: list[int] = []
     ended: list[bool] = []
     write = SlotWriter.write
 
     def slow(self: SlotWriter, offset: int, view: memoryview) -> None:
+        if threading.current_thread() is not threading.main_thread() and not sent:
+            sent.append(offset)
+            os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(0.05)
         assert not ended
         write(self, offset, view)
@@ -280,7 +293,6 @@ def test_a_signal_waits_for_writes_under_way(
         with unwinding(), disk.transaction() as running:
             writers = running.begin(SIZE)
             monkeypatch.setattr(SlotWriter, "write", slow)
-            threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGTERM)).start()
             write_content(writers, before, next_content(before, 2))
 
     monkeypatch.setattr("builder.vault.transaction.replay", replayed)
