@@ -2,9 +2,10 @@
 """Writers that save what they are about to overwrite, so that an update can be taken back.
 
 Writes to all slots are gathered into batches. Per batch: the old content of what has not been
-saved yet goes into the undo log, the log is synced, then the slots are overwritten. The first
-batch for a slot destroys its identity blocks before anything else, so that a slot that is half
-written can neither be mounted nor be taken for another.
+saved yet goes into the undo log, the log is synced, then the slots are overwritten, by threads of
+their own: meanwhile the next batch is gathered and saved, and waits there until this one has
+landed. The first batch for a slot destroys its identity blocks before anything else, so that a
+slot that is half written can neither be mounted nor be taken for another.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -23,10 +24,10 @@ from core.errors import WriteFailed
 from core.model.blockset import EMPTY, BlockSet
 
 ROOM: Final = 8 << 20
-"""Bytes of writes that are gathered, for all slots together."""
+"""Bytes of writes that are gathered, for all slots together; twice that is under way."""
 _PAGE: Final = 4096
 _THREADS: Final = 4
-"""Reads of old content, or writes, that are under way at the same time."""
+"""Reads of old content that are under way at the same time, and writes."""
 _NEAR: Final = 32 << 10
 """Bytes between two ranges that are rather read along than left out."""
 
@@ -48,13 +49,51 @@ class _Slot:
         """Identity blocks that were destroyed and not written since."""
 
 
+class _Batch:
+    """Room for writes to all slots, and what they are."""
+
+    def __init__(self) -> None:
+        self.room = buffer(ROOM)
+        self.used = 0
+        self.writes: list[tuple[int, int, int, int]] = []
+        """Slot, offset, place in the room, length; in the order of the writes."""
+
+    def note(self, slot: int, offset: int, length: int) -> None:
+        """The next `length` bytes of the room belong to `offset` of a slot."""
+        if self.writes:
+            # Small neighbours become one write.
+            last, begin, place, size = self.writes[-1]
+            if (last, begin + size, place + size) == (slot, offset, self.used):
+                self.writes[-1] = (last, begin, place, size + length)
+                self.used += length + -length % _PAGE
+                return
+        self.writes.append((slot, offset, self.used, length))
+        self.used += length + -length % _PAGE
+
+    def ranges(self) -> dict[int, BlockSet]:
+        """What is written, by slot."""
+        return {
+            index: BlockSet.of(
+                (offset, offset + length)
+                for slot, offset, _place, length in self.writes
+                if slot == index
+            )
+            for index in {slot for slot, *_ in self.writes}
+        }
+
+    def clear(self) -> None:
+        self.writes.clear()
+        self.used = 0
+
+
 class Undo:
     """The writers of one transaction, `writers`, by name of the slot. A context manager.
 
     `slots` pairs each slot, in the order of the log's header, with its device. `identity` are the
     superblocks and their backups, `[start, end)` in bytes, whole sectors; they should be written
     last, after a `flush`. The writers raise ReadFailed, WriteFailed, NoRoom; then nothing was
-    overwritten that is not in the log.
+    overwritten that is not in the log. A write that failed is told with the next batch, or by
+    `flush`. Once the block is left nobody writes any more.
     """
 
     def __init__(
@@ -71,12 +110,13 @@ class Undo:
                 for known, path in slots
             ]
             self._stack = self._stack.pop_all()
-        self._gathered = buffer(ROOM)
+        self._batch, self._landing = _Batch(), _Batch()
+        """What is gathered, and what is being written to the slots."""
+        self._writing: list[Future[None]] = []
         self._old = buffer(max(ROOM, LONGEST))
-        self._pool = self._stack.enter_context(ThreadPoolExecutor(_THREADS, "undo"))
-        self._used = 0
-        self._batch: list[tuple[int, int, int, int]] = []
-        """Slot, offset, place in `_gathered`, length; in the order of the writes."""
+        # They are left before the devices are closed, and wait for what is under way.
+        self._readers = self._stack.enter_context(ThreadPoolExecutor(_THREADS, "undo-read"))
+        self._overwriters = self._stack.enter_context(ThreadPoolExecutor(_THREADS, "undo-write"))
         self.saved_bytes = 0
         """How much of the slots is in the log."""
         self.writers: dict[str, Writer] = {
@@ -100,83 +140,60 @@ class Undo:
             # A log that speaks of bytes outside its slots is not believed, and could not lead back.
             raise WriteFailed(f"Byte {offset} lies outside the slot {self._slots[slot].name}.")
         while view:
-            if self._used == len(self._gathered):
+            if self._batch.used == len(self._batch.room):
                 self._spill()
-            piece = view[: len(self._gathered) - self._used]
-            self._gathered[self._used : self._used + len(piece)] = piece
-            self._note(slot, offset, len(piece))
+            batch = self._batch
+            piece = view[: len(batch.room) - batch.used]
+            batch.room[batch.used : batch.used + len(piece)] = piece
+            batch.note(slot, offset, len(piece))
             offset += len(piece)
             view = view[len(piece) :]
 
     def flush(self, slot: int) -> None:
         """Return when all that was gathered is on the slots, and on `slot` to stay."""
         self._spill()
+        self._land()
         self._slots[slot].device.flush()
 
-    def _note(self, slot: int, offset: int, length: int) -> None:
-        if self._batch:
-            # Small neighbours become one write.
-            last, begin, place, size = self._batch[-1]
-            if (last, begin + size, place + size) == (slot, offset, self._used):
-                self._batch[-1] = (last, begin, place, size + length)
-                self._used += length + -length % _PAGE
-                return
-        self._batch.append((slot, offset, self._used, length))
-        self._used += length + -length % _PAGE
-
     def _spill(self) -> None:
-        batch = {
-            index: BlockSet.of(
-                (offset, offset + length)
-                for slot, offset, _place, length in self._batch
-                if slot == index
-            )
-            for index in {slot for slot, *_ in self._batch}
-        }
-        for index in batch:
+        """Save what the batch overwrites, then begin to write it: the next one can be gathered."""
+        batch = self._batch
+        if not batch.writes:
+            return
+        ranges = batch.ranges()
+        for index in ranges:
             self._destroy(index)
-        self._save(batch)
-        self._overwrite(
-            in_order=sum(blocks.total for blocks in batch.values())
-            < sum(length for *_, length in self._batch)
-        )
-        for slot, offset, place, length in self._batch:
-            # Zeros over a superblock are none.
-            if self._slots[slot].bare and any(self._gathered[place : place + length]):
-                written = BlockSet.of([(offset, offset + length)])
-                self._slots[slot].bare = self._slots[slot].bare.minus(written)
-        self._batch.clear()
-        self._used = 0
-        points.reach("overwritten")
+        self._save(ranges)
+        self._land()
+        self._batch, self._landing = self._landing, batch
+        alone = sum(blocks.total for blocks in ranges.values())
+        self._begin_to_write(batch, in_order=alone < sum(length for *_, length in batch.writes))
 
-    def _overwrite(self, *, in_order: bool) -> None:
+    def _begin_to_write(self, batch: _Batch, *, in_order: bool) -> None:
         """Write the batch to the slots; at once where no two writes concern the same blocks."""
         jobs = [
-            partial(self._slots[slot].device.write, offset, self._gathered[place : place + length])
-            for slot, offset, place, length in self._batch
+            partial(self._slots[slot].device.write, offset, batch.room[place : place + length])
+            for slot, offset, place, length in batch.writes
         ]
-        if in_order:
-            for job in jobs:
-                job()
-        else:
-            self._at_once(jobs)
+        for first in range(1 if in_order else min(_THREADS, len(jobs))):
+            some = jobs if in_order else jobs[first::_THREADS]
+            self._writing.append(self._overwriters.submit(_do, some))
 
-    def _at_once(self, jobs: Sequence[Callable[[], None]]) -> None:
-        """Carry out all jobs, several at a time; return when none is under way any more."""
-
-        def some(first: int) -> None:
-            for job in jobs[first::_THREADS]:
-                job()
-
-        done: list[Future[None]] = []
-        try:
-            starts = range(min(_THREADS, len(jobs)))
-            done.extend(self._pool.submit(some, first) for first in starts)
-            wait(done)
-        finally:
-            wait(done)  # a signal may have ended the first: nobody may write when we go back
-        for each in done:
+    def _land(self) -> None:
+        """Return when all that was begun to be written is written. Raises what went wrong there."""
+        if not self._writing:
+            return
+        wait(self._writing)
+        for each in self._writing:
             each.result()
+        self._writing.clear()
+        for slot, offset, place, length in self._landing.writes:
+            # Zeros over a superblock are none.
+            if self._slots[slot].bare and any(self._landing.room[place : place + length]):
+                written = BlockSet.of([(offset, offset + length)])
+                self._slots[slot].bare = self._slots[slot].bare.minus(written)
+        self._landing.clear()
+        points.reach("overwritten")
 
     def _destroy(self, index: int) -> None:
         """Overwrite a slot's identity blocks by zeros, once, and wait until that is on the disk."""
@@ -216,12 +233,24 @@ class Undo:
                     self._log.append(index, start, view, identity=identity)
 
     def _read(self, slot: Reader, runs: Sequence["_Run"]) -> None:
-        self._at_once(
-            [
-                partial(slot.read_into, run.start, self._old[run.place : run.place + run.length])
-                for run in runs
-            ]
-        )
+        jobs = [
+            partial(slot.read_into, run.start, self._old[run.place : run.place + run.length])
+            for run in runs
+        ]
+        done: list[Future[None]] = []
+        try:
+            starts = range(min(_THREADS, len(jobs)))
+            done.extend(self._readers.submit(_do, jobs[first::_THREADS]) for first in starts)
+            wait(done)
+        finally:
+            wait(done)  # a signal may have ended the first, and the memory is used again
+        for each in done:
+            each.result()
+
+
+def _do(jobs: Sequence[Callable[[], None]]) -> None:
+    for job in jobs:
+        job()
 
 
 @dataclass(slots=True)

@@ -20,6 +20,7 @@ from tests.support import disk_image as disk
 from tests.support import oracle
 from tests.support.churn import fallocate, frozen
 from tests.support.ext4_pair import Pair, detector, differing
+from tests.support.oracle import Picture
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="mounts file systems")
 
@@ -282,7 +283,7 @@ def test_the_second_pass_parses_again(folder: Path, stale: str) -> None:
             assert not ext4.reparse(written, still=True)
         for blocks in (found, more, written, last_used.minus(used)):
             pair.transfer(after, blocks.intersect(last_used))
-        assert not pair.check(after)
+        assert not pair.judge(Picture.of(after))
 
 
 def tree_blocks(image: Path, inode: int) -> list[int]:

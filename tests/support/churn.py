@@ -9,6 +9,7 @@ import mmap
 import os
 import random
 import shutil
+import struct
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,6 +21,9 @@ _LIBC: Final = ctypes.CDLL(None, use_errno=True)
 _KEEP_SIZE, _PUNCH, _COLLAPSE, _ZERO, _INSERT = 1, 2, 8, 16, 32
 _FIFREEZE: Final = 0xC0045877
 _FITHAW: Final = 0xC0045878
+_FITRIM: Final = 0xC0185879
+_GETFLAGS, _SETFLAGS = 0x80086601, 0x40086602
+_NO_DUMP, _NO_ATIME = 0x40, 0x80
 _MOST: Final = 300
 """Files that are kept in mind."""
 FULL: Final = 0.15
@@ -35,12 +39,6 @@ def fallocate(file: int, mode: int, offset: int, length: int) -> None:
     if call(file, mode, offset, length) != 0:
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number))
-
-
-def settle(mountpoint: Path) -> None:
-    """Bring everything to the disk, as a backup does before it looks."""
-    with frozen(mountpoint):
-        pass
 
 
 @contextlib.contextmanager
@@ -177,7 +175,8 @@ class Churn:
     def _map_all(self) -> None:
         with self._opened(self._some()) as file:
             size = os.fstat(file).st_size
-            if 0 < size < _LONG_MAP:
+            state = os.fstatvfs(file)
+            if 0 < size < min(_LONG_MAP, state.f_bavail * state.f_bsize // 2):
                 with mmap.mmap(file, size) as view:
                     for at in range(0, size, 4096):
                         view[at] ^= 0x55
@@ -346,13 +345,10 @@ class Churn:
             run("e4defrag", str(self._random.choice(self._interleaved)), ok=range(256))
 
     def _flags(self) -> None:
-        if have("chattr"):
-            run(
-                "chattr",
-                self._random.choice(("+d", "-d", "+A", "-A")),
-                str(self._some()),
-                ok=(0, 1),
-            )
+        with self._opened(self._some()) as file:
+            flags = struct.unpack("=L", fcntl.ioctl(file, _GETFLAGS, bytes(8))[:4])[0]
+            flags ^= self._random.choice((_NO_DUMP, _NO_ATIME))
+            fcntl.ioctl(file, _SETFLAGS, struct.pack("=Q", flags))
 
     def _storm(self) -> None:
         """Many small files in one folder, or a deep row of folders."""
@@ -394,5 +390,8 @@ class Churn:
         os.mknod(self._name(), self._random.choice((0o10600, 0o20600, 0o140600)), os.makedev(1, 3))
 
     def _trim(self) -> None:
-        if have("fstrim"):
-            run("fstrim", str(self._top), ok=(0, 1, 32))
+        folder = os.open(self._top, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            fcntl.ioctl(folder, _FITRIM, struct.pack("=3Q", 0, 2**64 - 1, 0))
+        finally:
+            os.close(folder)

@@ -203,7 +203,11 @@ def fat_tree(image: Path, part: Part, folder: Path) -> dict[str, bytes]:
 
 def free_blocks(image: Path, part: Part) -> tuple[int, int, list[tuple[int, int]]]:
     """Block size, number of blocks, and ranges `[start, end)` of free blocks, by dumpe2fs."""
-    said = run("dumpe2fs", f"{image}?offset={part.start}", timeout=300)
+    return free_in(run("dumpe2fs", f"{image}?offset={part.start}", timeout=300))
+
+
+def free_in(said: str) -> tuple[int, int, list[tuple[int, int]]]:
+    """The same, out of what dumpe2fs said."""
     size = int(_one(r"^Block size:\s+(\d+)$", said))
     count = int(_one(r"^Block count:\s+(\d+)$", said))
     # The superblock's own sum is written lazily; the group descriptors are always right.

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Writes to a folder in every way that a file system knows, at random, until it is killed.
 
-`disturb.py FOLDER SEED PAUSE`, with a pause in seconds between two deeds. A process of its own: one
+`disturb.py FOLDER SEED PAUSE LARGEST`: a pause in seconds between two deeds, and how many bytes
+the largest files begin with. A process of its own: one
 that waits for a frozen file system inside a store to mapped memory holds Python's lock. The
 standard library alone.
 """
@@ -24,8 +25,9 @@ MOST = 40
 class Disturbance:
     """One folder, and deeds to choose from."""
 
-    def __init__(self, folder: Path, seed: int) -> None:
+    def __init__(self, folder: Path, seed: int, largest: int) -> None:
         self.folder = folder
+        self.sizes = (300, 9000, largest // 10, largest)
         self.folder.mkdir(parents=True, exist_ok=True)
         self.dice = random.Random(seed)
         self.count = 0
@@ -58,7 +60,7 @@ class Disturbance:
     def create(self) -> Path:
         self.count += 1
         path = self.folder / f"{self.count}-{self.dice.random()}"
-        path.write_bytes(self.bytes(self.dice.choice((300, 9000, 200_000, 2_000_000))))
+        path.write_bytes(self.bytes(self.dice.choice(self.sizes)))
         while len(self.files()) > MOST:
             self.unlink()
         return path
@@ -151,4 +153,4 @@ class Disturbance:
 
 
 if __name__ == "__main__":
-    Disturbance(Path(sys.argv[1]), int(sys.argv[2])).run(float(sys.argv[3]))
+    Disturbance(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[4])).run(float(sys.argv[3]))

@@ -9,7 +9,7 @@ import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
-from typing import Final, Self
+from typing import Any, Final, Self
 
 import numpy as np
 
@@ -21,6 +21,7 @@ from core.model.blockset import EMPTY, BlockSet
 from core.run import run
 from tests.support import oracle
 from tests.support.churn import Churn, frozen
+from tests.support.oracle import Content, Picture, Rooms
 
 GRAIN: Final = 4096
 OLD: Final = "^metadata_csum,^64bit,^orphan_file"
@@ -73,13 +74,11 @@ class Moving:
     Each block is old or new at random when it is read first, and new from the second time on.
     """
 
-    def __init__(self, before: Path, after: Path, rng: random.Random) -> None:
+    def __init__(self, before: Content, after: Content, rng: random.Random) -> None:
         self.show(before, after, rng)
 
-    def show(self, before: Path, after: Path, rng: random.Random) -> None:
-        self._old, self._new = (
-            np.fromfile(image, np.uint8).reshape(-1, 1024) for image in (before, after)
-        )
+    def show(self, before: Content, after: Content, rng: random.Random) -> None:
+        self._old, self._new = (content.reshape(-1, 1024) for content in (before, after))
         share = rng.choice((0.1, 0.5, 0.9))
         numbers = np.random.default_rng(rng.randrange(2**32))
         self._moved = numbers.random(len(self._old)) < share
@@ -87,9 +86,11 @@ class Moving:
     def read_into(self, offset: int, view: memoryview) -> None:
         assert offset % 1024 == len(view) % 1024 == 0
         rows = slice(offset // 1024, (offset + len(view)) // 1024)
-        data = np.where(self._moved[rows, None], self._new[rows], self._old[rows])
+        data = np.frombuffer(view, np.uint8).reshape(-1, 1024)
+        data[:] = self._old[rows]
+        moved = self._moved[rows]
+        data[moved] = self._new[rows][moved]
         self._moved[rows] = True
-        view[:] = data.tobytes()
 
 
 class Pair:
@@ -115,9 +116,8 @@ class Pair:
             with image.open("r+b") as stream:
                 stream.truncate(size)
         run("mke2fs", "-q", "-F", "-t", "ext4", *options, str(self.volume))
-        self._block, _ = oracle.used_blocks(self.volume)
-        heads = oracle.superblocks(self.volume, self._block)
-        self._identity = BlockSet.of([(a * self._block, b * self._block) for a, b in heads])
+        self._rooms = Rooms()
+        self.learn_identity()
         # Old disks are not empty.
         noise = random.Random(size).randbytes(1 << 20)
         with self.slot.open("r+b") as stream:
@@ -131,11 +131,21 @@ class Pair:
 
     def __exit__(self, *_: object) -> None:
         run("umount", str(self.top))
+        self._rooms.all_free()
+
+    def learn_identity(self) -> None:
+        """Find out where the volume has its superblocks."""
+        self._identity = BlockSet.of(Picture.of(self.volume, self._rooms).identity)
+        self._rooms.all_free()
 
     def again(self) -> None:
         """Unmount and mount: what was deleted while open is deleted for good."""
         self.__exit__()
         self.__enter__()
+
+    def picture(self) -> Picture:
+        """The volume as it is on its disk now, frozen; good until the next backup is judged."""
+        return Picture.of(self.volume, self._rooms)
 
     def snapshot(self, name: str) -> Path:
         """The volume as it is on its disk now."""
@@ -153,8 +163,7 @@ class Pair:
         """All used blocks, as `prepare` does; then fix-ups."""
         with frozen(self.top):
             self.transfer(self.volume, self.used())
-            self.check(self.volume)
-            self.fix_up(self.volume)
+            self.judge(self.picture())
 
     def transfer(self, source: Path | Moving, blocks: BlockSet) -> int:
         """Copy what differs within `blocks`, but for superblocks; return how many bytes did."""
@@ -179,35 +188,39 @@ class Pair:
             found = ext4.find(used, self.fixed.union(self.swap), lambda _: None)
             self.candidates = found.total
             self.copied = self.transfer(self.volume, found.intersect(used.union(self.fixed)))
-            faults = self.check(self.volume)
-            self.fix_up(self.volume)
+            return self.judge(self.picture())
+
+    def judge(self, volume: Picture) -> list[str]:
+        """What is wrong with the slot as a copy of `volume`; then gives it its fix-ups."""
+        copy = self._rooms.read(self.slot)
+        faults = self.check(volume, copy)
+        self._fix_up(volume, copy)
+        self._rooms.all_free()
         return faults
 
-    def check(self, volume: Path) -> list[str]:
-        """What the oracle and e2fsck find wrong with the slot as a copy of `volume`."""
-        faults = oracle.faults(volume, self.slot, unused=list(self.swap))
+    def check(self, volume: Picture, copy: Content) -> list[str]:
+        """What the oracle and e2fsck find wrong with the slot, which holds `copy`.
+
+        It gets the superblocks of the volume, if nothing is wrong with the rest of it.
+        """
+        faults = oracle.faults(volume, copy, unused=list(self.swap))
         if not faults and (said := oracle.fsck(self.slot, volume, self._scratch)):
             faults = [said]
         return faults
 
-    def fix_up(self, volume: Path) -> None:
+    def _fix_up(self, volume: Picture, before: Content) -> None:
         """Give the slot superblocks with another UUID, and change and add files, as fix-ups do."""
-        shutil.copyfile(self.slot, self._scratch)
-        with volume.open("rb") as ours, self._scratch.open("r+b") as theirs:
-            for start, end in self._identity:
-                ours.seek(start)
-                theirs.seek(start)
-                theirs.write(ours.read(end - start))
-        with suppress(CommandFailed):  # the feature needs metadata_csum
-            run("tune2fs", "-O", "metadata_csum_seed", str(self._scratch))
+        oracle.give_identity(self.slot, volume)
+        if volume.has("metadata_csum") and not volume.has("metadata_csum_seed"):
+            run("tune2fs", "-O", "metadata_csum_seed", str(self.slot))
         with suppress(CommandFailed):  # not with the feature stable_inodes
-            run("tune2fs", "-f", "-U", "random", str(self._scratch))
+            run("tune2fs", "-f", "-U", "random", str(self.slot))
         new = self._scratch.with_name("fstab")
         new.write_text("UUID=of-the-copy / ext4\n" * 300)
         requests = f"rm /fstab\nwrite {new} fstab\nrm /fstab.old\nwrite {new} fstab.old\n"
-        run("debugfs", "-w", "-f", "-", str(self._scratch), given=requests.encode())
-        self.fixed = differing(self.slot, self._scratch)
-        shutil.copyfile(self._scratch, self.slot)
+        run("debugfs", "-w", "-f", "-", str(self.slot), given=requests.encode())
+        # All superblocks: what lies in them is nobody's business but the fix-ups'.
+        self.fixed = unlike(before, self._rooms.read(self.slot)).union(self._identity)
 
 
 @contextmanager
@@ -223,27 +236,36 @@ def detector(volume: Path | Moving, slot: Path) -> Iterator[Ext4]:
 
 def differing(left: Path, right: Path) -> BlockSet:
     """In which blocks of 1 KiB two images differ."""
-    a, b = (np.fromfile(image, np.uint8).reshape(-1, 1024) for image in (left, right))
-    rows = np.flatnonzero((a != b).any(axis=1)).astype(np.int64)
-    return BlockSet.of(np.column_stack((rows * 1024, (rows + 1) * 1024)))
+    rooms = Rooms()
+    return unlike(rooms.read(left), rooms.read(right))
 
 
-def writes(before: Path, after: Path) -> BlockSet:
+def unlike(left: Content, right: Content) -> BlockSet:
+    """In which blocks of 1 KiB two contents differ."""
+    return _blocks(oracle.unlike(left, right, 1024), 1024)
+
+
+def writes(before: Picture, after: Picture) -> BlockSet:
     """What a tracker would have seen between two snapshots.
 
     The first write to a block that was free, or reserved and never written, need not change what
     was there.
     """
-    differ = differing(before, after).aligned(GRAIN)
+    differ = unlike(before.data, after.data).aligned(GRAIN)
     return differ.union(_filled(after).minus(_filled(before)))
 
 
-def _filled(image: Path) -> BlockSet:
-    block, used = oracle.used_blocks(image)
-    for first, last in oracle.unwritten(image):
+def _filled(image: Picture) -> BlockSet:
+    used = image.used.copy()
+    for first, last in image.unwritten:
         used[first:last] = False
-    numbers = np.flatnonzero(used).astype(np.int64)
-    return BlockSet.of(np.column_stack((numbers, numbers + 1)) * block)
+    return _blocks(used, image.block)
+
+
+def _blocks(chosen: Any, size: int) -> BlockSet:
+    """The chosen blocks, in bytes."""
+    edges = np.flatnonzero(np.diff(chosen, prepend=False, append=False)).astype(np.int64)
+    return BlockSet.of(edges.reshape(-1, 2) * size)
 
 
 def grown(pair: Pair, seed: int, steps: int) -> Churn:

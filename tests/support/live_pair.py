@@ -24,9 +24,12 @@ _DISTURB: Final = Path(__file__).with_name("disturb.py")
 
 
 @contextmanager
-def disturbed(folder: Path, seed: int, pause: float = 0.002) -> Iterator[None]:
+def disturbed(
+    folder: Path, seed: int, pause: float = 0.002, largest: int = 2_000_000
+) -> Iterator[None]:
     """Something writes to `folder` all the while, and must still be alive at the end."""
-    child = start(sys.executable, str(_DISTURB), str(folder), str(seed), str(pause))
+    given = (str(folder), str(seed), str(pause), str(largest))
+    child = start(sys.executable, "-IS", str(_DISTURB), *given)
     try:
         yield
         assert child.poll() is None, "the writer ended by itself"

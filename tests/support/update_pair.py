@@ -2,11 +2,9 @@
 """A mounted ext4 volume and its slot, with backups by the whole engine, judged by the oracle."""
 
 import os
-import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Final
 
 import pytest
@@ -20,7 +18,8 @@ from core.model.blockset import BlockSet
 from core.model.live import Earlier, Found, Instant, Source
 from core.run import run
 from core.screen import PlainScreen, Screen
-from tests.support import ext4_pair, oracle
+from tests.support import ext4_pair
+from tests.support.oracle import Picture
 
 OPTIONS: Final = LiveOptions(quiet_for=0.02, quiet_wait=0.3, max_freeze=60)
 _GATHERED: Final = 1 << 20
@@ -65,17 +64,14 @@ class Pair(ext4_pair.Pair):
     found: Found | None = None
     written: BlockSet | None = None
     """By the last update, identity blocks among it."""
+    kept: Picture | None = None
+    """The volume as it was at the point `frozen`."""
 
     @property
     def mounts(self) -> int:
         """How often the volume was mounted."""
         with self.volume.open("rb") as image:
             return parse(image.read(2048)[1024:], "it").mounts
-
-    @property
-    def kept(self) -> Path:
-        """The volume as it was at the point `frozen`."""
-        return self.volume.with_name("kept")
 
     @property
     def source(self) -> Source:
@@ -102,8 +98,7 @@ class Pair(ext4_pair.Pair):
             self.__exit__()
             run("resize2fs", "-f", str(self.volume))
             self.__enter__()
-        heads = oracle.superblocks(self.volume, self._block)
-        self._identity = BlockSet.of([(a * self._block, b * self._block) for a, b in heads])
+        self.learn_identity()
 
     def prepare(self, options: LiveOptions = OPTIONS) -> None:
         """The first copy, with fix-ups."""
@@ -162,7 +157,8 @@ class Pair(ext4_pair.Pair):
         def reach(name: str) -> None:
             moments.get(name, lambda: None)()
             if name == "frozen":
-                shutil.copyfile(self.volume, self.kept)
+                self.kept = self.picture()
+                assert self.kept.unwritten is not None  # asked while it is what it was
 
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(points, "reach", reach)
@@ -171,16 +167,15 @@ class Pair(ext4_pair.Pair):
     def _judge(self) -> list[str]:
         """What is wrong with the slot; then gives it an identity and fix-ups."""
         assert self.last is not None
+        assert self.kept is not None
         content = self.last.identity["root"]
-        with self.slot.open("r+b") as copy, self.kept.open("rb") as volume:
+        with self.slot.open("r+b") as copy:
             for at, data in content:
                 copy.seek(at)
                 assert not copy.read(len(data)).strip(b"\0"), f"identity at {at} was written"
-                volume.seek(at)
-                assert volume.read(len(data)) == data, f"not the identity at {at}"
+                frozen = self.kept.data[at : at + len(data)].tobytes()
+                assert frozen == data, f"not the identity at {at}"
                 copy.seek(at)
                 copy.write(data)
         self.swap = self.last.swap["root"]
-        faults = self.check(self.kept)
-        self.fix_up(self.kept)
-        return faults
+        return self.judge(self.kept)
