@@ -2,13 +2,16 @@
 """The control partition and the vault: what makes the DPSR disk bootable, what makes it valid."""
 
 import secrets
-from contextlib import closing
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 
 from builder import rescue, slots
 from builder.control_mount import control_at
 from builder.copying.direct import Reader
+from builder.digests.keeper import Keeper, Wanted
 from builder.fixup.fix import FixedSlot
 from builder.vault import fingerprint, manifests
 from builder.vault.mend import vault_at
@@ -102,11 +105,23 @@ def describe(
     )
 
 
-def keep(plan: Plan, manifest: Manifest) -> None:
-    """Write the manifest of a first copy. It counts only once the state sector names it."""
-    with vault_at(plan.slot_path(plan.vault.number)) as vault:
+@contextmanager
+def first_vault(plan: Plan) -> Iterator[Path]:
+    """The vault of a first copy, empty: what an earlier try or chain left is deleted."""
+    with vault_at(plan.slot_path(plan.vault.number), "noatime") as vault:
         manifests.clear(vault)
-        manifests.write(vault, manifest)
+        yield vault
+
+
+def keep(
+    plan: Plan, vault: Path, manifest: Manifest, digests: Keeper, wanted: Mapping[str, Wanted]
+) -> Manifest:
+    """Write digests and manifest of a first copy. They count once the state sector names it."""
+    paths = {slot.name: plan.slot_path(slot.number) for slot in plan.slots}
+    files = digests.write(manifest.txid, plan.disk_guid, wanted, paths.__getitem__)
+    manifest = replace(manifest, digests=files)
+    manifests.write(vault, manifest)
+    return manifest
 
 
 def commit(plan: Plan, manifest: Manifest, state_at: int) -> None:

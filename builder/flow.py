@@ -14,7 +14,7 @@ before. `fixup` repeats the part about identity and loader.
 import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -22,6 +22,7 @@ from typing import Final
 
 from builder import again, control, remember, rescue, slots, trouble, work
 from builder.copying.direct import Writer
+from builder.digests.keeper import Keeper
 from builder.fixup.clone import fix_clone
 from builder.fixup.fix import fix_up, need_fixups
 from builder.fixup.overlay import clean_leftovers
@@ -37,7 +38,7 @@ from builder.refix import refix
 from builder.status import copy_we_run_from
 from builder.still.hooks import Hooks
 from builder.still.live import LiveOptions, copy_live
-from builder.target import Held, find_target, opened, transaction_on
+from builder.target import Held, digests_on, find_target, opened, transaction_on
 from builder.vault.transaction import AS_BEFORE, Transaction
 from core import points, settings
 from core.claim import locked
@@ -91,7 +92,10 @@ def prepare(disk_name: str, wish: Wish, screen: Screen, confirm: Confirm) -> Man
         need_fixups()
         confirm(plan)
         holds = _Holds(NO_COPY_YET)
-        with trouble.named(plan.disk, plan.serial), locked(plan.disk), holds.told():
+        with ExitStack() as stack:
+            stack.enter_context(trouble.named(plan.disk, plan.serial))
+            stack.enter_context(locked(plan.disk))
+            stack.enter_context(holds.told())
             if is_ours:
                 screen.step(
                     f"Going on: {plan.disk} is laid out already, only what differs is written"
@@ -109,21 +113,23 @@ def prepare(disk_name: str, wish: Wish, screen: Screen, confirm: Confirm) -> Man
             screen.step("Copying the running system")
             written = remember.counters_of(plan)
             slots.sync_fat(plan)
-            instant = copy_live(
-                slots.sources(plan), _options(settings.load(), compare=is_ours), screen
-            )
+            vault = stack.enter_context(control.first_vault(plan))
+            digests = stack.enter_context(closing(Keeper(vault, slots.log_slots(plan))))
+            paths = slots.paths_of(plan)
+            writers = digests.writers(slots.direct_writers(paths, stack))
+            options = _options(settings.load(), compare=is_ours)
+            instant = copy_live(slots.sources(plan, digests), options, screen, writers)
             points.reach("copied")
 
             screen.step("Giving the copy its own identity")
             fixed = fix_up(plan, instant.identity, screen)
             points.reach("fixed")
-            with ExitStack() as stack:
-                paths = slots.paths_of(plan)
-                slots.write_fixups(fixed, slots.direct_writers(paths, stack), paths)
+            slots.write_fixups(fixed, writers, paths)
             points.reach("written")
 
             manifest = control.describe(plan, instant, fixed, time.monotonic() - begun)
-            control.keep(plan, manifest)
+            wanted = slots.wanted(plan, instant.used, fixed)
+            manifest = control.keep(plan, vault, manifest, digests, wanted)
             points.reach("manifest")
             with deferred():
                 control.commit(plan, manifest, state_at)
@@ -171,11 +177,16 @@ def update(name: str, how: How, screen: Screen) -> Manifest:
             renewed = rescue.refresh(target, held, screen)
             screen.step(f"Looking for what changed since {held.last.taken}")
             written = remember.counters_of(plan)
-            known = remember.earlier(plan, held.last, full=how.full or held.booted)
-            sources = slots.sources(plan, known)
             identity = slots.identity_ranges(plan)
             places = slots.log_slots(plan)
-            with transaction_on(target, renewed, places, identity, screen) as transaction:
+            with (
+                digests_on(renewed, places, screen) as digests,
+                transaction_on(target, renewed, places, identity, screen, digests) as transaction,
+            ):
+                known = remember.earlier(
+                    plan, held.last, full=how.full or held.booted, digested=digests.covered
+                )
+                sources = slots.sources(plan, digests, known)
                 slots.sync_fat(plan)
                 firsts = slots.fat_identities(plan)
                 begin = _Begin(transaction, how, chosen.max_change, screen)
@@ -191,7 +202,8 @@ def update(name: str, how: How, screen: Screen) -> Manifest:
 
                 seconds = time.monotonic() - begun
                 manifest = transaction.commit(
-                    control.describe(plan, instant, fixed, seconds, held.last)
+                    control.describe(plan, instant, fixed, seconds, held.last),
+                    slots.wanted(plan, instant.used, fixed),
                 )
         with _Holds(COMPLETE).told():
             for warning in (

@@ -11,7 +11,7 @@ from builder.copying.direct import Reader
 from builder.fixup.fix import FixedSlot
 from builder.fixup.prepared import fix_prepared
 from builder.fixup.tree import Edited
-from builder.target import Held, Target, opened, transaction_on
+from builder.target import Held, Target, digests_on, opened, transaction_on
 from builder.vault import fingerprint
 from builder.vault.undoformat import LogSlot
 from core import record, settings
@@ -57,7 +57,13 @@ def _guarded(target: Target, held: Held, screen: Screen) -> Edited:
     places = [LogSlot(slot.name, slot.number, slot.start, slot.size) for slot in touched]
     identity = {each.name: slots.ranges_of(each.identity) for each in fixed}
     size = sum(slots.written_by(each).total for each in fixed)
-    with transaction_on(target, held, places, identity, screen) as transaction:
+    with (
+        digests_on(held, places, screen) as digests,
+        # What was never digested as a whole would be so in part.
+        transaction_on(
+            target, held, places, identity, screen, digests if digests.covered else None
+        ) as transaction,
+    ):
         writers = transaction.begin(size)
         paths = {slot.name: target.path(slot.number) for slot in touched}
         slots.write_fixups(fixed, writers, paths)

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What the primary keeps of a copy: which disk it is on, what the last run did, how it boots."""
 
+from collections.abc import Collection
 from dataclasses import replace
 
 from core import record, settings
@@ -92,15 +93,19 @@ def went_back(manifest: Manifest) -> list[str]:
     return []
 
 
-def earlier(plan: Plan, last: Manifest, *, full: bool) -> dict[str, Earlier]:
-    """What is known of each slot since the backup `last`."""
+def earlier(
+    plan: Plan, last: Manifest, *, full: bool, digested: Collection[str]
+) -> dict[str, Earlier]:
+    """What is known of each slot since the backup `last`; `digested`: those with digests."""
     known = record.read_record(plan.name)
     mounts: dict[str, int] = {}
     if known is not None and known.counters is not None and known.txid == last.txid:
         same_boot = known.counters.boot == counters_of(plan).boot
         mounts = dict(known.mounts) if same_boot else {}
     return {
-        each.slot: Earlier(BlockSet.of(each.ranges), mounts.get(each.slot), full)
+        each.slot: Earlier(
+            BlockSet.of(each.ranges), mounts.get(each.slot), full, each.slot in digested
+        )
         for each in last.fixups
     }
 

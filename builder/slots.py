@@ -11,6 +11,7 @@ from contextlib import ExitStack, closing
 from typing import Final
 
 from builder.copying.direct import Reader, SlotWriter, Writer, buffer, write_blocks
+from builder.digests.keeper import Keeper, Wanted
 from builder.fixup.fix import FixedSlot
 from builder.plan.shape import Shape
 from builder.still.volume import identity_of, read_shape
@@ -33,10 +34,12 @@ _FIRST: Final = 4096
 """Bytes at the beginning of a FAT slot that make it one."""
 
 
-def sources(plan: Plan, earlier: Mapping[str, Earlier] = NOTHING) -> tuple[Source, ...]:
+def sources(
+    plan: Plan, digests: Keeper | None = None, earlier: Mapping[str, Earlier] = NOTHING
+) -> tuple[Source, ...]:
     """What `copy_live` copies: every volume that can be frozen (FAT cannot: `fix_up` makes it).
 
-    `earlier` by slot: what is known of it, for an update.
+    `digests` is told what is compared. `earlier` by slot: what is known of it, for an update.
     """
     return tuple(
         Source(
@@ -49,6 +52,7 @@ def sources(plan: Plan, earlier: Mapping[str, Earlier] = NOTHING) -> tuple[Sourc
             target=plan.slot_path(slot.number),
             fstype=volume.fstype,
             earlier=earlier.get(slot.name),
+            compared=digests.equal(slot.name) if digests else None,
         )
         for volume, slot in plan.copied
         if volume.fstype != "vfat"
@@ -134,6 +138,22 @@ def fixups(fixed: tuple[FixedSlot, ...], swap: Mapping[str, BlockSet]) -> tuple[
         Fixups(each.name, tuple(written_by(each).union(swap.get(each.name, EMPTY))), each.edited)
         for each in fixed
     )
+
+
+def wanted(
+    plan: Plan, used: Mapping[str, BlockSet], fixed: tuple[FixedSlot, ...]
+) -> dict[str, Wanted]:
+    """What the digests of a new generation cover of the slots that were copied.
+
+    Of FAT all: its own files are few, and what is free of it nobody else writes.
+    """
+    sizes = {slot.name: slot.size for _, slot in plan.copied}
+    own = {each.name: written_by(each).union(each.alike) for each in fixed}
+    return {
+        name: Wanted(used[name], own.get(name, EMPTY)) if name in used
+        else Wanted(EMPTY, BlockSet.of([(0, size)]))
+        for name, size in sizes.items()
+    }  # fmt: skip
 
 
 def ranges_of(blocks: Blocks) -> BlockSet:

@@ -2,11 +2,14 @@
 """The DPSR disk of a backup set: found, healed after an interrupted run, its vault at hand."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from builder.digests.format import Damaged
+from builder.digests.keeper import Keeper
+from builder.digests.store import stack_of
 from builder.plan.guards import check_disk
 from builder.status import copy_we_run_from
 from builder.vault import chain, fingerprint, manifests
@@ -14,7 +17,13 @@ from builder.vault.mend import vault_at
 from builder.vault.recovery import recover
 from builder.vault.transaction import Transaction
 from builder.vault.undoformat import LogSlot
-from core.errors import CopyUnreachable, NotPrepared, RunningFromCopy, ToolError
+from core.errors import (
+    CopyUnreachable,
+    NotPrepared,
+    RunningFromCopy,
+    ToolError,
+    UnknownFormat,
+)
 from core.machine.find import find_recorded
 from core.machine.look import look
 from core.model.blockset import BlockSet
@@ -156,14 +165,34 @@ def opened(target: Target, screen: Screen) -> Iterator[Held]:
         yield Held(state, vault, last, fingerprint.touched(last, target.path))
 
 
+@contextmanager
+def digests_on(held: Held, slots: Sequence[LogSlot], screen: Screen) -> Iterator[Keeper]:
+    """Who keeps the digests in a run that writes to `slots`; the others of the disk stay."""
+    known = [LogSlot(each.name, each.number, each.start, each.size) for each in held.last.slots]
+    every = {each.name: each for each in (*known, *slots)}
+    with ExitStack() as stack:
+        before = None
+        if not held.booted:
+            try:
+                before = stack_of(held.vault, held.last)
+            except (Damaged, UnknownFormat, OSError) as reason:
+                screen.warn(
+                    f"The digests on the DPSR disk are of no use: {reason} New ones are made."
+                )
+            if before is not None:
+                stack.enter_context(before)
+        yield stack.enter_context(closing(Keeper(held.vault, tuple(every.values()), before)))
+
+
 def transaction_on(
     target: Target,
     held: Held,
     slots: Sequence[LogSlot],
     identity: Mapping[str, BlockSet],
     screen: Screen,
+    digests: Keeper | None = None,
 ) -> Transaction:
-    """What guards a change of `slots`; nothing is written yet. `identity`: see Transaction."""
+    """What guards a change of `slots`; nothing is written yet. See Transaction."""
     return Transaction(
         target.disk.path,
         target.known.state_offset,
@@ -177,4 +206,5 @@ def transaction_on(
         screen=screen,
         identity=identity,
         chained=not held.booted,
+        digests=digests,
     )

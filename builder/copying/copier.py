@@ -6,7 +6,7 @@ size of the disk.
 """
 
 from collections import deque
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import closing
 from dataclasses import dataclass
@@ -31,6 +31,9 @@ _MOST_PIECES: Final = 64
 
 Pieces = list[tuple[int, memoryview]]
 """Offset on the device, and what is there."""
+Equal = Callable[[Sequence[tuple[int, int]], memoryview, BlockSet], None]
+"""Is told of ranges that were compared, what is there, one behind the other, and what differs.
+Called by any thread."""
 
 
 @dataclass(slots=True)
@@ -70,16 +73,17 @@ class Copier:
         spared: BlockSet = EMPTY,
         against: Reader | None = None,
         gaps: bool = True,
+        equal: Equal | None = None,
     ) -> int:
         """Copy `blocks`, but for `spared`, and return how many bytes were written.
 
         With `against`, which reads what `writer` writes, only 4 KiB blocks that differ are
-        written. With `gaps`, short ones between the blocks may be written, too: that is quicker.
-        Raises ReadFailed, WriteFailed.
+        written, and `equal` is told of the others. With `gaps`, short ones between the blocks may
+        be written, too: that is quicker. Raises ReadFailed, WriteFailed.
         """
         written = 0
         wanted = _bridged(blocks, _BRIDGE if gaps else 0).minus(spared)
-        with closing(self._examine(reader, against, wanted)) as batches:
+        with closing(self._examine(reader, against, wanted, equal)) as batches:
             for examined, pieces in batches:
                 count = sum(len(view) for _, view in pieces)
                 for offset, view in pieces:
@@ -90,7 +94,12 @@ class Copier:
         return written
 
     def compare(
-        self, reader: Reader, against: Reader, blocks: BlockSet, advance: Advance
+        self,
+        reader: Reader,
+        against: Reader,
+        blocks: BlockSet,
+        advance: Advance,
+        equal: Equal | None = None,
     ) -> tuple[BlockSet, bool]:
         """The 4 KiB blocks within `blocks` that differ, and whether these alone.
 
@@ -98,7 +107,8 @@ class Copier:
         ranges. Nothing is written. Raises ReadFailed.
         """
         found = Gatherer(widen=True)
-        with closing(self._examine(reader, against, _bridged(blocks, _BRIDGE))) as batches:
+        wanted = _bridged(blocks, _BRIDGE)
+        with closing(self._examine(reader, against, wanted, equal)) as batches:
             for examined, pieces in batches:
                 starts = np.array([offset for offset, _ in pieces], dtype=np.int64)
                 lengths = np.array([len(view) for _, view in pieces], dtype=np.int64)
@@ -108,7 +118,7 @@ class Copier:
         return result, found.grain == 1
 
     def _examine(
-        self, reader: Reader, against: Reader | None, blocks: BlockSet
+        self, reader: Reader, against: Reader | None, blocks: BlockSet, equal: Equal | None
     ) -> Generator[tuple[int, Pieces], None, None]:
         """For each batch: bytes read of one side, and the pieces that differ or might.
 
@@ -122,7 +132,7 @@ class Copier:
             while batch or reading:
                 while batch and spare:
                     slab = spare.pop()
-                    reading.append(self._pool.submit(_fetch, reader, against, batch, slab))
+                    reading.append(self._pool.submit(_fetch, reader, against, batch, slab, equal))
                     batch = next(batches, None)
                 slab, examined, pieces = reading.popleft().result()
                 self.throttle.spend(examined if against is None else 2 * examined)
@@ -146,7 +156,11 @@ class Copier:
 
 
 def _fetch(
-    reader: Reader, against: Reader | None, batch: list[tuple[int, int]], slab: _Slab
+    reader: Reader,
+    against: Reader | None,
+    batch: list[tuple[int, int]],
+    slab: _Slab,
+    equal: Equal | None,
 ) -> tuple[_Slab, int, Pieces]:
     """Read one batch; return the slab, the bytes examined, and the pieces to write."""
     pieces: Pieces = []
@@ -165,6 +179,9 @@ def _fetch(
         pieces += (
             (start + first, ours[first:last]) for first, last in differing(ours, slab.theirs[here])
         )
+    if equal is not None and against is not None:
+        differ = BlockSet.of((offset, offset + len(view)) for offset, view in pieces)
+        equal(batch, slab.ours[:used], differ)
     return slab, used, pieces
 
 

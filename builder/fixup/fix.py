@@ -22,7 +22,7 @@ from builder.fixup.overlay import ROOM, Overlay, clean_leftovers, explained, nee
 from builder.fixup.tree import Edited, fix_tree
 from core import points
 from core.errors import FixupFailed
-from core.model.blockset import BlockSet
+from core.model.blockset import EMPTY, BlockSet
 from core.model.copy import Plan, Slot, SwapFile, Volume
 from core.run import need, run
 from core.screen import Screen
@@ -42,6 +42,8 @@ class FixedSlot:
     """Superblocks: last, when all else is on disk. Empty for FAT, which always had its own."""
     edited: tuple[str, ...]
     """The files that differ from the primary's."""
+    alike: BlockSet = EMPTY
+    """What the fix-ups want there, and the slot has already."""
 
 
 def need_fixups() -> None:
@@ -191,7 +193,11 @@ def _fixed(slot: Slot, layer: Overlay, given: Blocks, edited: tuple[str, ...]) -
     if identity.minus(written):
         raise FixupFailed(f"The superblocks of {slot.name} are not all in its overlay.")
     return FixedSlot(
-        slot.name, _cut(content, different.minus(identity)), _cut(content, identity), edited
+        slot.name,
+        _cut(content, different.minus(identity)),
+        _cut(content, identity),
+        edited,
+        written.minus(different).minus(identity),
     )
 
 

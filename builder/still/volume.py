@@ -109,6 +109,8 @@ class Volume:
             return "nothing is known of the last backup"
         if earlier.full:
             return "everything was asked for"
+        if not earlier.digested:
+            return "there are no digests of its blocks yet"
         self.detector, reason = choose(
             self.source.fstype, self.reader, self.slot,
             never_crashed=earlier.mounts == self.shape.mounts,
@@ -132,7 +134,9 @@ class Volume:
         to write the few blocks that happen to be alike.
         """
         fresh = candidates.intersect(self.detector.fresh)
-        differs, exactly = copier.compare(self.reader, self.slot, candidates.minus(fresh), advance)
+        differs, exactly = copier.compare(
+            self.reader, self.slot, candidates.minus(fresh), advance, self.source.compared
+        )
         self.copied = self.todo.minus(differs).minus(fresh)
         self.unlike = fresh.union(differs) if exactly else fresh
 
@@ -166,6 +170,7 @@ class Volume:
         written += copier.copy(
             self.reader, self.writer, self.todo.minus(sure), advance,
             spared=self.identity, against=self.slot if self.compares else None,
+            equal=self.source.compared,
         )  # fmt: skip
         self.writer.flush()  # it may gather what it is given; the next pass reads the slot
         self.copied = self.copied.union(self.todo)

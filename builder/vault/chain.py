@@ -5,7 +5,7 @@ Each manifest names its parent by hash and the undo log that leads there. What n
 belongs to a run that did not end, or to a chain that was closed.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
@@ -17,7 +17,7 @@ from core.files import sync_folder
 from core.model.manifest import Manifest
 from core.model.state import State
 
-_OURS: Final = ("manifest-*", ".manifest-*", "undo-*")
+_OURS: Final = ("manifest-*", ".manifest-*", "undo-*", "digests-*")
 
 
 @contextmanager
@@ -63,7 +63,7 @@ def sweep(vault: Path, state: State) -> None:
         raise ValueError(f"the vault is not swept while the disk says {state.state}")
     chain = generations(vault, state)
     kept = {manifests.file_name(each.txid) for each in chain}
-    kept |= {each.undo_log for each in chain[:-1]}
+    kept |= {each.undo_log for each in chain[:-1]} | _digests(chain)
     _delete(vault, [path for path in _ours(vault) if path.name not in kept])
 
 
@@ -72,15 +72,22 @@ def drop_oldest(vault: Path, state: State) -> bool:
     chain = generations(vault, state)
     if len(chain) < 2:
         return False
-    names = (chain[-2].undo_log, manifests.file_name(chain[-1].txid))
-    _delete(vault, [vault / name for name in names])
+    names = {chain[-2].undo_log, manifests.file_name(chain[-1].txid)}
+    names |= _digests(chain[-1:]) - _digests(chain[:-1])
+    _delete(vault, [vault / name for name in sorted(names)])
     return True
 
 
 def droppable(vault: Path, state: State) -> int:
-    """Bytes of the logs that `drop_oldest` could give up."""
+    """Bytes of the logs and digests that `drop_oldest` could give up."""
     chain = generations(vault, state)
-    return sum((vault / each.undo_log).stat().st_size for each in chain[:-1])
+    names = {each.undo_log for each in chain[:-1]} | (_digests(chain[1:]) - _digests(chain[:1]))
+    return sum(path.stat().st_size for path in map(vault.joinpath, names) if path.exists())
+
+
+def _digests(chain: Sequence[Manifest]) -> set[str]:
+    """The files of digests that these generations need."""
+    return {Path(each.file).name for manifest in chain for each in manifest.digests}
 
 
 def _leads(vault: Path, child: Manifest, parent: Manifest) -> bool:

@@ -6,7 +6,6 @@ that the chain does not name belongs to a run that did not end, and is deleted b
 """
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
@@ -63,10 +62,7 @@ def read(vault: Path, txid: str) -> Manifest:
 
 
 def clear(vault: Path) -> None:
-    """Delete every manifest: the first copy starts a chain of its own."""
-    for path in _all(vault):
-        path.unlink()
-
-
-def _all(vault: Path) -> Iterator[Path]:
-    yield from sorted(vault.glob("manifest-*.json"))
+    """Delete every manifest and its digests: the first copy starts a chain of its own."""
+    for pattern in ("manifest-*.json", "digests-*"):
+        for path in sorted(vault.glob(pattern)):
+            path.unlink()

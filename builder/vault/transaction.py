@@ -18,6 +18,7 @@ from typing import Final, Self
 
 from builder.copying.direct import Writer
 from builder.copying.undo import Undo
+from builder.digests.keeper import Keeper, Wanted
 from builder.vault import chain, manifests, undolog
 from builder.vault.replay import SlotPath, replay
 from builder.vault.undoformat import Header, LogSlot
@@ -26,7 +27,7 @@ from builder.vault.undoread import UndoLog
 from core import points
 from core.errors import CopyDiffers, StateUnreadable, ToolError, VaultFull, WriteFailed
 from core.model.blockset import BlockSet
-from core.model.manifest import Manifest
+from core.model.manifest import DigestFile, Manifest
 from core.model.state import State
 from core.screen import Screen, human
 from core.signals import Ended, deferred
@@ -35,6 +36,7 @@ from grub.state import read_state, write_state
 _BEST_RATIO: Final = 8
 """No ordinary data gets smaller than this by compression, taken all together."""
 _MARGIN: Final = 16 << 20
+NOTHING: Final[Mapping[str, Wanted]] = {}
 
 AS_BEFORE: Final = "The DPSR disk holds the backup of {taken}, as before; it starts."
 UNSURE: Final = (
@@ -61,6 +63,7 @@ class Transaction:
     backups, `[start, end)` in bytes, whole sectors. They are destroyed by the first write to
     their slot; all of them have to be written again, last, after a flush. `chained` is False when
     the copy was booted since: then the log protects this update alone, and the chain is closed.
+    `digests`: who keeps them; None: the new generation has none.
     """
 
     def __init__(
@@ -78,6 +81,7 @@ class Transaction:
         screen: Screen,
         identity: Mapping[str, BlockSet],
         chained: bool = True,
+        digests: Keeper | None = None,
     ) -> None:
         self.txid = secrets.token_hex(16)
         self._disk = disk
@@ -91,6 +95,7 @@ class Transaction:
         self._slot_path = slot_path
         self._screen = screen
         self._identity = identity
+        self._digests = digests
         self._path = vault / undolog.file_name(self.txid)
         self._stack = ExitStack()
         self._log: LogFile | None = None
@@ -161,13 +166,14 @@ class Transaction:
         write_state(self._disk, self._state_at, self._updating)
         self._says_updating = True
         points.reach("updating")
-        return self._undo.writers
+        return self._digests.writers(self._undo.writers) if self._digests else self._undo.writers
 
-    def commit(self, manifest: Manifest) -> Manifest:
+    def commit(self, manifest: Manifest, wanted: Mapping[str, Wanted] = NOTHING) -> Manifest:
         """Make the new generation valid; everything has to be flushed. Returns its manifest.
 
-        Transaction, generation, parent and undo log are filled in here. Raises StateUnreadable,
-        WriteFailed, CopyDiffers: the old generation is still the valid one then.
+        Transaction, generation, parent, undo log and digests are filled in here. `wanted`: what the
+        digests are to cover, as in `Keeper.write`. Raises StateUnreadable, WriteFailed,
+        CopyDiffers: the old generation is still the valid one then.
         """
         if self._log is None or self._undo is None:
             raise ValueError("commit before begin")
@@ -177,12 +183,14 @@ class Transaction:
             writer.flush()
         self._log.seal()
         points.reach("sealed")
+        digests = self._keep_digests(self._digests, wanted) if self._digests else ()
         manifest = dataclasses.replace(
             manifest,
             txid=self.txid,
             generation=self._before.gen + 1,
             parent=self._parent,
             undo_log=self._path.name if self._chained else "",
+            digests=digests,
         )
         self._write(manifest)
         points.reach("manifest-written")
@@ -201,6 +209,10 @@ class Transaction:
         points.reach("committed")
         self._sweep(after)
         return manifest
+
+    def _keep_digests(self, keeper: Keeper, wanted: Mapping[str, Wanted]) -> tuple[DigestFile, ...]:
+        paths = {slot.name: self._slot_path(slot.number) for slot in self._slots}
+        return keeper.write(self.txid, self._disk_guid, wanted, paths.__getitem__, self._more_room)
 
     @property
     def _updating(self) -> State:

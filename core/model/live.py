@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What is copied where, for the live copy: the engine knows no more of a volume than this."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from core.model.blockset import BlockSet
@@ -18,6 +19,8 @@ class Earlier:
     of the machine; None: not known."""
     full: bool = False
     """Compare everything: `--full`, or the copy was booted."""
+    digested: bool = True
+    """There are digests of its blocks; else everything is compared, to make them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +42,8 @@ class Source:
     fstype: str = "ext4"
     earlier: Earlier | None = None
     """None: nothing is known of the slot, as in `prepare`."""
+    compared: Callable[[Sequence[tuple[int, int]], memoryview, BlockSet], None] | None = None
+    """Is told of ranges that were compared, what is there, and what of it differs."""
 
 
 @dataclass(frozen=True, slots=True)

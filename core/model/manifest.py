@@ -7,9 +7,9 @@ from typing import Final
 from core.model.copy import Fixups, Pair
 from core.model.figures import RunFigures
 
-VERSION: Final = 2
-"""Format of the manifest; see docs/on-disk-format.md. Version 1 is version 2 without what has a
-default here."""
+VERSION: Final = 3
+"""Format of the manifest; see docs/on-disk-format.md. Earlier versions
+lack what has a default here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +28,15 @@ class SlotState:
     """xxh3-128 of the journal's superblock, in hex; empty where there is none."""
     taken: str = ""
     """Its point in time where that is not the manifest's: it was left out of the last backups."""
+
+
+@dataclass(frozen=True, slots=True)
+class DigestFile:
+    """A file of digests in the vault."""
+
+    file: str
+    hash: str
+    """xxh3-128 of its header and of the heads of its sections, in hex; these hold checksums."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,3 +60,6 @@ class Manifest:
     pairs: tuple[Pair, ...]
     fixups: tuple[Fixups, ...]
     figures: RunFigures
+    digests: tuple[DigestFile, ...] = ()
+    """Where the digests of its blocks are: a later file knows what those before it do not. The
+    first one says which blocks count. Empty: there are none."""

@@ -4,16 +4,18 @@
 import dataclasses
 import random
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Final
 
 from builder.copying.direct import Writer, buffer
+from builder.digests.keeper import Keeper, Wanted
+from builder.digests.store import stack_of
 from builder.vault import manifests
 from builder.vault.recovery import finish, roll_back
 from builder.vault.transaction import Transaction
 from builder.vault.undoformat import LogSlot
-from core.model.blockset import BlockSet
+from core.model.blockset import EMPTY, BlockSet
 from core.model.figures import RunFigures
 from core.model.manifest import Manifest
 from core.model.state import State
@@ -32,6 +34,8 @@ IDENTITY: Final = {
     "root": BlockSet.of([(0, BLOCK), (10 * BLOCK, 11 * BLOCK)]),
     "home": BlockSet.of([(0, BLOCK)]),
 }
+EVERYTHING: Final = {name: Wanted(EMPTY, BlockSet.of([(0, SIZE)])) for name in NAMES}
+"""What the digests of an update cover."""
 GUID: Final = "11111111-2222-3333-4444-555555555555"
 FIGURES: Final = RunFigures(1.0, 1, 1, 1, 0.1, "compare")
 
@@ -106,6 +110,16 @@ class VaultDisk:
         """Change the state sector, as GRUB does with `booted`."""
         write_state(str(self.disk), STATE_AT, dataclasses.replace(self.state, **changes))  # type: ignore[arg-type]
 
+    @contextmanager
+    def keeper(self, before: bool = True) -> Iterator[Keeper]:
+        """Who keeps the digests in an update."""
+        last = manifests.read(self.vault, self.state.txid)
+        with ExitStack() as stack:
+            found = stack_of(self.vault, last) if before else None
+            if found is not None:
+                stack.enter_context(found)
+            yield stack.enter_context(closing(Keeper(self.vault, SLOTS, found)))
+
     @property
     def content(self) -> Content:
         return {slot.name: Path(self.slot_path(slot.number)).read_bytes() for slot in SLOTS}
@@ -124,10 +138,13 @@ class VaultDisk:
     def update(self, after: Content, **changes: object) -> Manifest:
         """One update, as the flow does it."""
         before = self.content
-        with self.transaction(**changes) as transaction:
+        with (
+            self.keeper(before=bool(changes.get("chained", True))) as keeper,
+            self.transaction(digests=keeper, **changes) as transaction,
+        ):
             writers = transaction.begin(100_000)
             write_content(writers, before, after)
-            return transaction.commit(manifest_of(self.state.gen + 1))
+            return transaction.commit(manifest_of(self.state.gen + 1), EVERYTHING)
 
     def recover(self) -> State:
         return finish(str(self.disk), STATE_AT, self.vault, self.slot_path, self.screen)

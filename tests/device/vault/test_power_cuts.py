@@ -19,11 +19,13 @@ import pytest
 
 from builder.copying import saved, undo
 from builder.copying.direct import SlotWriter
+from builder.digests import keeper
 from builder.vault import replay, undolog
 from builder.vault.chain import generations
 from builder.vault.undolog import LogFile
 from core import files
 from core.errors import ToolError
+from tests.support.digest_oracle import check as check_digests
 from tests.support.power_cut import HOWS, Cut, How, Recorder
 from tests.support.vault_disk import (
     IDENTITY,
@@ -89,6 +91,9 @@ class Case:
         assert chain, "the newest manifest is missing"
         reached = {each.generation for each in chain}
         assert reached >= set(range(state.gen, state.gen - self.links.get(state.gen, 0) - 1, -1))
+        for manifest in chain:
+            if manifest.generation in self.known:
+                check_digests(disk.vault, manifest, self.known[manifest.generation])
         return state.gen
 
 
@@ -304,6 +309,7 @@ FAULTS: dict[str, tuple[str, object, str]] = {
     "the slots are not flushed": ("update", SlotWriter, "flush"),
     "the log's name is not synced": ("update", undolog, "sync_folder"),
     "the manifest's name is not synced": ("update", files, "sync_folder"),
+    "the digests are not synced": ("update", keeper, "_sync"),
 }
 
 

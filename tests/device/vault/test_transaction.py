@@ -20,7 +20,8 @@ def test_an_update_makes_the_next_generation(disk: VaultDisk) -> None:
     assert disk.content == after
     assert (disk.state.state, disk.state.gen, disk.state.txid) == ("clean", 2, manifest.txid)
     assert disk.files() == {
-        f"manifest-{first.txid}.json", f"manifest-{manifest.txid}.json", manifest.undo_log
+        f"manifest-{first.txid}.json", f"manifest-{manifest.txid}.json", manifest.undo_log,
+        manifest.digests[0].file,
     }  # fmt: skip
 
 

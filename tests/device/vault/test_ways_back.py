@@ -40,7 +40,7 @@ def test_a_booted_copy_closes_the_chain(disk: VaultDisk) -> None:
     assert (manifest.parent, manifest.undo_log) == ("", "")
     assert disk.state.gen == 3
     assert not disk.state.booted
-    assert disk.files() == {f"manifest-{manifest.txid}.json"}
+    assert disk.files() == {f"manifest-{manifest.txid}.json", manifest.digests[0].file}
     with no_change(disk), pytest.raises(NoSuchGeneration):
         disk.roll_back(2)
 

@@ -11,7 +11,7 @@ from builder.vault import manifests
 from core.errors import UnknownFormat
 from core.model.copy import Fixups, Identity, Pair
 from core.model.figures import RunFigures
-from core.model.manifest import Manifest, SlotState
+from core.model.manifest import DigestFile, Manifest, SlotState
 
 FORMATS = Path(__file__).parents[2] / "data" / "formats"
 
@@ -45,16 +45,21 @@ def test_a_manifest_is_read_back_as_written(tmp_path: Path) -> None:
 
 
 def test_every_version_stays_readable() -> None:
-    first, second = (FORMATS / f"manifest-v{version}.json" for version in (1, 2))
+    first, second, third = (FORMATS / f"manifest-v{version}.json" for version in (1, 2, 3))
     assert manifests.decode(first.read_bytes(), first.name) == MANIFEST
     kept_back = replace(MANIFEST.slots[0], taken="2026-11-21T18:00:00+00:00")
     wanted = replace(MANIFEST, slots=(kept_back,))
     assert manifests.decode(second.read_bytes(), second.name) == wanted
-    assert manifests.encode(wanted) == second.read_bytes()
+    digests = tuple(
+        DigestFile(f"digests-{number:032x}.bin", f"{number:02x}" * 16) for number in (2, 1)
+    )
+    wanted = replace(wanted, digests=digests)
+    assert manifests.decode(third.read_bytes(), third.name) == wanted
+    assert manifests.encode(wanted) == third.read_bytes()
 
 
 @pytest.mark.parametrize(
-    "change", [{"version": 3}, {"format": "other"}, {"manifest": {}}, {"manifest": {"name": 1}}]
+    "change", [{"version": 4}, {"format": "other"}, {"manifest": {}}, {"manifest": {"name": 1}}]
 )
 def test_strangers_are_refused(change: dict[str, object]) -> None:
     document = json.loads(manifests.encode(MANIFEST)) | change

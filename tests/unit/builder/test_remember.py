@@ -57,7 +57,7 @@ def kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Kept:
 
 
 def mounts(last: Manifest) -> set[int | None]:
-    return {each.mounts for each in remember.earlier(PLAN, last, full=False).values()}
+    return {each.mounts for each in remember.earlier(PLAN, last, full=False, digested=()).values()}
 
 
 @pytest.mark.usefixtures("kept")
