@@ -40,6 +40,7 @@ from builder.still.hooks import Hooks
 from builder.still.live import LiveOptions, copy_live
 from builder.target import Held, digests_on, find_target, opened, transaction_on
 from builder.vault.transaction import AS_BEFORE, Transaction
+from builder.vault.unlike import HEALS
 from core import points, settings
 from core.claim import locked
 from core.errors import RunningFromCopy, ToolError
@@ -171,8 +172,10 @@ def update(name: str, how: How, screen: Screen) -> Manifest:
             slots.need_room(plan)
             for sentence in shape.sentences():
                 screen.warn(f"{sentence} Take it up with `dpsr prepare --again`.")
-            if held.booted and not how.discard_work:
+            if held.worked_on and not how.discard_work:
                 work.refuse(held.last, held.vault, target.path)
+            for sentence in held.faults:
+                screen.warn(f"{sentence} {HEALS}.")
 
             renewed = rescue.refresh(target, held, screen)
             screen.step(f"Looking for what changed since {held.last.taken}")

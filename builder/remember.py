@@ -63,10 +63,11 @@ def going_back(manifest: Manifest) -> None:
     """Before the way back to `manifest`: nothing that is on record of it may be trusted later.
 
     The manifests above it name what was written past the file systems since (swap files that were
-    in use then), and they are going to be lost. Raises OSError.
+    in use then), and they are going to be lost. A record without counters also says that the disk
+    may be found at an older generation: its rescue system may end this. Raises OSError.
     """
     known = record.read_record(manifest.name)
-    if known is not None and known.txid == manifest.txid:  # the backups since were not recorded
+    if known is not None:
         record.write_record(replace(known, mounts=(), counters=None))
 
 

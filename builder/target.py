@@ -12,14 +12,17 @@ from builder.digests.keeper import Keeper
 from builder.digests.store import stack_of
 from builder.plan.guards import check_disk
 from builder.status import copy_we_run_from
-from builder.vault import chain, fingerprint, manifests
+from builder.vault import chain, manifests, unlike
 from builder.vault.mend import vault_at
 from builder.vault.recovery import recover
 from builder.vault.transaction import Transaction
 from builder.vault.undoformat import LogSlot
+from builder.vault.unlike import Unlike
+from core import record
 from core.errors import (
     CopyUnreachable,
     NotPrepared,
+    ReadFailed,
     RunningFromCopy,
     ToolError,
     UnknownFormat,
@@ -54,6 +57,10 @@ HOLDS: Final = {
 }
 """By phase: what the disk holds, in a sentence."""
 _RESCUE: Final = ", and so does the rescue system when that disk is started"
+NO_MANIFEST: Final = (
+    "Look at `dmesg` and `smartctl -a` of that disk; `dpsr prepare --again` makes it anew, or "
+    "replace it."
+)
 UNKNOWN: Final = "What the DPSR disk holds now cannot be told: {reason} The primary is as it was."
 
 
@@ -96,13 +103,25 @@ class Held:
     state: State
     vault: Path
     last: Manifest
-    touched: tuple[str, ...]
-    """Slots that somebody wrote to since the last backup: the copy was booted."""
+    unlike: tuple[Unlike, ...] = ()
+    """Slots that are not as the last backup left them."""
+    lost: tuple[str, ...] = ()
+    """What the disk has lost beside that, in a few words each."""
+
+    @property
+    def worked_on(self) -> bool:
+        """Whether somebody may have work on the copy: it was booted, or written to."""
+        return self.state.booted or any(each.why == "work" for each in self.unlike)
+
+    @property
+    def faults(self) -> tuple[str, ...]:
+        """What is wrong with the disk itself, a sentence or two each."""
+        return unlike.faults(self.unlike, self.lost)
 
     @property
     def booted(self) -> bool:
-        """Whether the undo logs in the vault still lead back from what the slots hold."""
-        return self.state.booted or bool(self.touched)
+        """Whether the slots hold something else than the last backup: no undo log leads back."""
+        return self.state.booted or bool(self.unlike or self.lost)
 
 
 def find_target(chosen: Settings, name: str) -> Target:
@@ -161,8 +180,23 @@ def opened(target: Target, screen: Screen) -> Iterator[Held]:
         raise
     with vault_at(target.vault, "noatime") as vault:
         with chain.readable(vault):
-            last = manifests.read(vault, state.txid)
-        yield Held(state, vault, last, fingerprint.touched(last, target.path))
+            last, lost = _last(vault, state)
+            found = unlike.examine(vault, last, target.path)
+        back = unlike.older(state, record.read_record(target.known.name))
+        yield Held(state, vault, last, found, tuple(filter(None, (back, lost))))
+
+
+def _last(vault: Path, state: State) -> tuple[Manifest, str]:
+    """The manifest that the state names, or the newest there is, and what is lost then."""
+    last = manifests.whole(vault, state.txid)
+    if last is not None:
+        return last, ""
+    others = sorted(manifests.readable(vault), key=lambda each: each.generation)
+    if not others:
+        reason = ReadFailed("The vault of the DPSR disk has lost all its manifests.", NO_MANIFEST)
+        reason.disk_holds = holding(state)
+        raise reason
+    return others[-1], f"the manifest of generation {state.gen}"
 
 
 @contextmanager

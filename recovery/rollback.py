@@ -16,8 +16,9 @@ from builder import remember, trouble
 from builder.fixup.overlay import clean_leftovers
 from builder.history import Generation, generations_in
 from builder.target import Held, Target, find_target, holding, holding_now, opened
-from builder.vault import fingerprint, recovery
+from builder.vault import chain, recovery, unlike
 from builder.vault.mend import vault_unchanged
+from builder.vault.unlike import Unlike
 from core import settings
 from core.claim import locked
 from core.errors import UndoLogDamaged
@@ -29,10 +30,6 @@ from core.namespace import go_private
 from core.screen import Screen, duration
 from grub.state import read_state
 
-TOUCHED: Final = (
-    "The copy was started or written to since its backup: there is no way back any more. "
-    "`dpsr update` makes the next generation."
-)
 STILL_GOOD: Final = (
     "That copy is complete, and `dpsr update` goes on from it; only the way back is lost. Look at "
     "`smartctl -a` of the DPSR disk."
@@ -92,26 +89,27 @@ def ways(name: str) -> Ways:
         state = read_state(target.disk.path, target.known.state_offset)
         with vault_unchanged(target.vault) as vault:
             known = generations_in(vault, state)
-        touched = state.booted
-        if state.state == "clean" and known and not touched:
-            touched = bool(fingerprint.touched(known[0].manifest, target.path))
-    return sort_out(state, known, touched=touched)
+            found: tuple[Unlike, ...] = ()
+            if state.state == "clean" and known:
+                with chain.readable(vault):
+                    found = unlike.examine(vault, known[0].manifest, target.path)
+    return sort_out(state, known, closed=unlike.closed(found, booted=state.booted))
 
 
-def sort_out(state: State, known: Sequence[Generation], *, touched: bool) -> Ways:
-    """Which of the generations can be gone back to. Pure."""
+def sort_out(state: State, known: Sequence[Generation], *, closed: str = "") -> Ways:
+    """Which of the generations can be gone back to; `closed`: why none can. Pure."""
     # What was interrupted is brought to an end first.
     here = state.gen if state.to is None else state.to
     sizes = accumulate((each.log_size for each in known), initial=0)
     return Ways(
         state,
         holding(state),
-        TOUCHED if touched else "",
+        closed,
         tuple(
             Way(
                 each,
                 each.manifest.generation == here,
-                each.manifest.generation < here and not touched,
+                each.manifest.generation < here and not closed,
                 size,
             )
             for each, size in zip(known, sizes, strict=False)

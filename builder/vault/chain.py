@@ -44,9 +44,10 @@ def generations(vault: Path, state: State) -> tuple[Manifest, ...]:
     if state.state == "updating":
         with UndoLog(vault / undolog.file_name(txid)) as log:
             txid = log.header.before.txid
-    if not txid or not (vault / manifests.file_name(txid)).exists():
+    newest = manifests.whole(vault, txid) if txid else None
+    if newest is None:
         return ()
-    chain = [manifests.read(vault, txid)]
+    chain = [newest]
     by_digest = _by_digest(vault)
     while (parent := by_digest.get(chain[-1].parent)) and _leads(vault, chain[-1], parent):
         chain.append(parent)
@@ -64,6 +65,8 @@ def sweep(vault: Path, state: State) -> None:
     chain = generations(vault, state)
     kept = {manifests.file_name(each.txid) for each in chain}
     kept |= {each.undo_log for each in chain[:-1]} | _digests(chain)
+    if not chain:  # the newest is lost: the others are all that still knows the slots' names
+        kept = {path.name for path in vault.glob("manifest-*")}
     _delete(vault, [path for path in _ours(vault) if path.name not in kept])
 
 

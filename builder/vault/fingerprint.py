@@ -2,15 +2,11 @@
 """Two hashes by which a slot shows that somebody else has written to it: a mount changes both."""
 
 import struct
-from collections.abc import Callable
-from contextlib import closing
 from typing import Final
 
 from builder.change import superblock
 from builder.copying.direct import Reader, buffer
 from builder.vault.manifests import digest
-from core.errors import CannotCopyFileSystem
-from core.model.manifest import Manifest
 
 _JOURNAL_BACKUP: Final = 0x10C
 """`s_jnl_blocks`: the journal inode's i_block, kept in the superblock by mke2fs."""
@@ -29,26 +25,6 @@ def of_ext4(slot: Reader) -> tuple[str, str]:
     block = superblock.parse(found, "the slot").block
     start = _journal(found)
     return digest(found), _hash(slot, start * block, block) if start else ""
-
-
-def touched(manifest: Manifest, path: Callable[[int], str]) -> tuple[str, ...]:
-    """The slots that somebody wrote to since `manifest` was committed; `path` by partition number.
-
-    Raises ReadFailed.
-    """
-    return tuple(
-        slot.name
-        for slot in manifest.slots
-        if slot.superblock and _of(path(slot.number)) != (slot.superblock, slot.journal)
-    )
-
-
-def _of(device: str) -> tuple[str, str]:
-    with closing(Reader(device)) as slot:
-        try:
-            return of_ext4(slot)
-        except CannotCopyFileSystem:
-            return "", ""  # no superblock that makes sense: somebody wrote there, too
 
 
 def _journal(found: bytes) -> int:

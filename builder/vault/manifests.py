@@ -6,6 +6,8 @@ that the chain does not name belongs to a run that did not end, and is deleted b
 """
 
 import json
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -61,8 +63,34 @@ def read(vault: Path, txid: str) -> Manifest:
     return decode(path.read_bytes(), str(path))
 
 
+def whole(vault: Path, txid: str) -> Manifest | None:
+    """The same; None when it is not there, or no JSON any more: the disk has lost it.
+
+    Raises UnknownFormat (another version wrote it), OSError.
+    """
+    try:
+        data = (vault / file_name(txid)).read_bytes()
+        json.loads(data)
+    except (FileNotFoundError, ValueError):
+        return None
+    return decode(data, str(vault / file_name(txid)))
+
+
+def readable(vault: Path) -> list[Manifest]:
+    """All that this version can read, whether the chain names them or not. Raises OSError."""
+    found = []
+    for path in _all(vault):
+        with suppress(UnknownFormat):
+            found.append(decode(path.read_bytes(), str(path)))
+    return found
+
+
 def clear(vault: Path) -> None:
     """Delete every manifest and its digests: the first copy starts a chain of its own."""
     for pattern in ("manifest-*.json", "digests-*"):
         for path in sorted(vault.glob(pattern)):
             path.unlink()
+
+
+def _all(vault: Path) -> Iterator[Path]:
+    yield from sorted(vault.glob("manifest-*.json"))

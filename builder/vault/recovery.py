@@ -88,15 +88,13 @@ def way_back(vault: Path, state: State, to: int, slot_path: SlotPath) -> tuple[M
     That each undo log is whole is for `roll_back` to see: they are long. Raises NoSuchGeneration,
     ChainClosed, ReadFailed.
     """
-    from builder.vault.fingerprint import touched  # late: the rescue system has no numpy
+    from builder.vault import unlike  # late: the rescue system has no numpy
 
     with chain.readable(vault):
         known = chain.generations(vault, state)
-    if state.booted or (known and touched(known[0], slot_path)):
-        raise ChainClosed(
-            "The copy was booted or written to since its backup: the way back is closed. Nothing "
-            "was written."
-        )
+        found = unlike.examine(vault, known[0], slot_path) if known else ()
+    if why := unlike.closed(found, booted=state.booted):
+        raise ChainClosed(f"{why} Nothing was written.")
     if to not in {each.generation for each in known}:
         others = ", ".join(str(each.generation) for each in known[1:]) or "none"
         raise NoSuchGeneration(

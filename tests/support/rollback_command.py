@@ -115,7 +115,7 @@ def main() -> None:
     from recovery import rollback as room
 
     target = SimpleNamespace(
-        known=SimpleNamespace(state_offset=STATE_AT, serial="FILES", wwn=""),
+        known=SimpleNamespace(name="system", state_offset=STATE_AT, serial="FILES", wwn=""),
         machine=None,
         disk=SimpleNamespace(path=str(disk.disk), model="Files", serial="FILES", wwn=""),
         vault=device,

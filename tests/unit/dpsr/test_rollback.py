@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from builder.history import Generation
+from builder.vault.unlike import WORKED
 from core.errors import NotConfirmed
 from core.model.figures import RunFigures
 from core.model.manifest import Manifest
@@ -40,8 +41,8 @@ KNOWN = tuple(
 STEP = Step(blank(), manifest(2), (manifest(4), manifest(3)))
 
 
-def found(state: State = CLEAN, *, touched: bool = False) -> Ways:
-    return sort_out(state, KNOWN, touched=touched)
+def found(state: State = CLEAN, *, closed: str = "") -> Ways:
+    return sort_out(state, KNOWN, closed=closed)
 
 
 def open_ones(ways: Ways) -> list[int]:
@@ -56,7 +57,7 @@ def test_all_older_ones_can_be_gone_back_to() -> None:
 
 
 def test_a_copy_that_was_touched_has_no_way_back() -> None:
-    ways = found(touched=True)
+    ways = found(closed=WORKED)
     assert open_ones(ways) == []
     assert "`dpsr update` makes the next generation" in ways_as_text(ways)
 
@@ -82,9 +83,9 @@ def test_the_list_fits_a_terminal_and_says_what_to_type() -> None:
     assert [line.split()[0] for line in lines[1:5]] == ["4*", "3", "2", "1"]
     assert lines[-1] == "Go back with, for example: dpsr rollback 3"
     assert max(map(len, lines)) <= 100
-    alone = sort_out(CLEAN, KNOWN[:1], touched=False)
+    alone = sort_out(CLEAN, KNOWN[:1])
     assert "no older generation" in ways_as_text(alone)
-    assert "no generation" in ways_as_text(sort_out(CLEAN, (), touched=False))
+    assert "no generation" in ways_as_text(sort_out(CLEAN, ()))
 
 
 def test_programs_get_the_same() -> None:
@@ -93,7 +94,7 @@ def test_programs_get_the_same() -> None:
     newest, older, *_ = document["generations"]
     assert (newest["here"], newest["reachable"], newest["undo_bytes"]) == (True, False, 0)
     assert (older["here"], older["reachable"], older["undo_bytes"]) == (False, True, 4 * MIB)
-    assert ways_as_data(found(touched=True))["closed"]
+    assert ways_as_data(found(closed=WORKED))["closed"]
 
 
 def test_the_question_says_what_is_lost_and_what_is_not() -> None:
