@@ -54,6 +54,7 @@ from core.screen import Screen, duration, human
 from core.signals import Ended, deferred
 from grub.clone import install_on_clone
 from grub.install import need_grub
+from grub.primary import PrimaryMenu
 
 FSTAB: Final = Path("/etc/fstab")
 
@@ -131,7 +132,12 @@ def prepare(disk_name: str, wish: Wish, screen: Screen, confirm: Confirm) -> Man
             points.reach("committed")
         with holds.told():
             remember.prepared(plan, manifest, instant, state_at, written)
-            for warning in remember.tell_firmware(plan, settings.load()):
+            known = settings.load()
+            screen.note("Telling the firmware, and the menu of this system")
+            for warning in (
+                *remember.tell_firmware(plan, known),
+                *PrimaryMenu().offer(known.sets),
+            ):
                 screen.warn(warning)
     screen.step(
         f"Done in {duration(time.monotonic() - begun)}: {plan.disk} is a bootable copy of this "
@@ -160,7 +166,9 @@ def update(name: str, how: How, screen: Screen) -> Manifest:
             slots.need_room(plan)
             for sentence in shape.sentences():
                 screen.warn(f"{sentence} Take it up with `dpsr prepare --again`.")
-            if held.booted and not how.discard_work:
+            if held.booted and held.state.trial:
+                screen.step("The copy was started as a trial: what was done there is forgotten")
+            elif held.booted and not how.discard_work:
                 work.refuse(held.last, held.vault, target.path)
 
             renewed = rescue.refresh(target, held, screen)
