@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Commands of the technician, who changes what the machine starts: switch."""
+"""Commands of the technician, who changes what the machine starts: switch, card."""
 
 import json
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
@@ -58,6 +59,24 @@ def switch(
     typer.echo(text, nl=False)
 
 
+def card(
+    output: Path = typer.Option(Path("dpsr-card.html"), help="The file to write."),
+    name: str = _NAME,
+) -> None:
+    """Write the recovery card: one page to print and keep at the machine, for who has to start it.
+
+    Example: dpsr card --output /tmp/card.html
+    """
+    if os.geteuid() != 0:
+        raise NotRoot("card")
+    from recovery.card import write
+
+    write(name, output)
+    typer.echo(
+        f"{output} is written. Next: open it in a browser, print it, keep it at the machine."
+    )
+
+
 def announce() -> None:
     """Tell whoever logs in that this is the copy; dpsr-started.service runs it at each start.
 
@@ -72,5 +91,6 @@ def announce() -> None:
 
 def add_commands(app: typer.Typer) -> None:
     """Add this file's commands to the application."""
-    app.command()(switch)
+    for command in (switch, card):
+        app.command()(command)
     app.command(hidden=True)(announce)
