@@ -56,6 +56,7 @@ from core.screen import Screen, duration, human
 from core.signals import Ended, deferred
 from grub.clone import install_on_clone
 from grub.install import need_grub
+from grub.primary import PrimaryMenu
 
 FSTAB: Final = Path("/etc/fstab")
 
@@ -138,7 +139,12 @@ def prepare(disk_name: str, wish: Wish, screen: Screen, confirm: Confirm) -> Man
             points.reach("committed")
         with holds.told():
             remember.prepared(plan, manifest, instant, state_at, written)
-            for warning in remember.tell_firmware(plan, settings.load()):
+            known = settings.load()
+            screen.note("Telling the firmware, and the menu of this system")
+            for warning in (
+                *remember.tell_firmware(plan, known),
+                *PrimaryMenu().offer(known.sets),
+            ):
                 screen.warn(warning)
     screen.step(
         f"Done in {duration(time.monotonic() - begun)}: {plan.disk} is a bootable copy of this "
@@ -172,7 +178,9 @@ def update(name: str, how: How, screen: Screen) -> Manifest:
             slots.need_room(plan)
             for sentence in shape.sentences():
                 screen.warn(f"{sentence} Take it up with `dpsr prepare --again`.")
-            if held.worked_on and not how.discard_work:
+            if held.worked_on and held.state.trial == "2":
+                screen.step("The copy was started as a trial: what was done there is forgotten")
+            elif held.worked_on and not how.discard_work:
                 work.refuse(held.last, held.vault, target.path)
             for sentence in held.faults:
                 screen.warn(f"{sentence} {HEALS}.")

@@ -6,6 +6,7 @@ from core.files import LOCK, lock
 from core.screen import Screen
 from core.settings import BackupSet
 from grub import order
+from grub.primary import PrimaryMenu
 
 
 def forget(name: str, screen: Screen) -> BackupSet:
@@ -20,5 +21,8 @@ def forget(name: str, screen: Screen) -> BackupSet:
         for warning in order.remove_entry(known.control_guid):
             screen.warn(warning)
         record.forget_record(name)
-        settings.save(before.without_set(name))
+        after = before.without_set(name)
+        settings.save(after)
+        for warning in PrimaryMenu().end(name, after.sets):
+            screen.warn(warning)
     return known

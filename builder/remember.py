@@ -14,6 +14,7 @@ from core.model.manifest import Manifest
 from core.record import Counters
 from core.settings import Settings
 from grub import order
+from grub.state import read_state
 
 
 def prepared(
@@ -126,7 +127,22 @@ def tell_firmware(plan: Plan, chosen: Settings) -> list[str]:
     primary = [pair.old.partuuid for pair in plan.pairs if pair.old.partuuid]
     control = plan.control.identity.partuuid
     others = [known.control_guid for known in chosen.sets if known.name != plan.name]
-    return order.ensure_entry(plan.disk, plan.control.number, control, primary, others=others)
+    return order.ensure_entry(
+        plan.disk,
+        plan.control.number,
+        control,
+        primary,
+        others=others,
+        first=_switched(plan, chosen),
+    )
+
+
+def _switched(plan: Plan, chosen: Settings) -> bool:
+    """Whether `dpsr switch dpsr` is in force: the copy's entry stays first then."""
+    try:
+        return read_state(plan.disk, chosen.named(plan.name).state_offset).order != ""
+    except ToolError:
+        return False
 
 
 def _ran(

@@ -33,7 +33,8 @@ PACKAGES: Final[Mapping[str, str]] = {
     "qemu-system-x86_64": "qemu-system-x86", "setpriv": "util-linux", "sfdisk": "fdisk",
     "systemctl": "systemd", "systemd-inhibit": "systemd", "systemd-run": "systemd",
     "tune2fs": "e2fsprogs", "udevadm": "udev", "umount": "mount",
-    "unmkinitramfs": "initramfs-tools-core", "unshare": "util-linux", "wipefs": "util-linux",
+    "unmkinitramfs": "initramfs-tools-core", "unshare": "util-linux",
+    "update-grub": "grub2-common", "wipefs": "util-linux",
     "zstd": "zstd",
 }  # fmt: skip
 """Debian package that brings each program, for the hint of `ProgramMissing`."""

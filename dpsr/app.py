@@ -6,11 +6,12 @@ from typing import Any, Final
 from dpsr.quick import typer  # isort: split
 
 from core.version import VERSION
-from dpsr import ci, installer, operator
+from dpsr import ci, installer, operator, technician
 
 _GROUPS: Final = (
     ("For the installer", ("disks", "plan", "prepare", "fixup", "forget")),
     ("For everybody", ("status", "update", "history")),
+    ("For the technician", ("switch", "card")),
     ("To get things back", ("rollback",)),
     ("For CI jobs and the curious", ("drill", "demo")),
 )
@@ -23,17 +24,18 @@ class _ByUser(typer.core.TyperGroup):
         """Write the commands, group by group; one that is in no group comes last."""
         left = dict.fromkeys(self.list_commands(ctx))
         for title, names in (*_GROUPS, ("More", tuple(left))):
-            found = [(name, self.get_command(ctx, name)) for name in names if name in left]
+            found = [
+                (name, command)
+                for name in names
+                if name in left and (command := self.get_command(ctx, name)) is not None
+            ]
             for name, _ in found:
                 del left[name]
+            found = [(name, command) for name, command in found if not command.hidden]
             if found:
                 with formatter.section(title):
                     formatter.write_dl(
-                        [
-                            (name, command.get_short_help_str(200))
-                            for name, command in found
-                            if command is not None
-                        ]
+                        [(name, command.get_short_help_str(200)) for name, command in found]
                     )
 
 
@@ -70,6 +72,6 @@ def application() -> Any:
         context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 80},
     )
     app.callback()(_common)
-    for commands in (installer, operator, ci):
+    for commands in (installer, operator, technician, ci):
         commands.add_commands(app)
     return app

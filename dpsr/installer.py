@@ -101,8 +101,11 @@ def prepare(
         raise NotRoot("prepare")
     from builder.flow import prepare as carry_out
     from core.screen import screen_for
+    from recovery.card import keep_on_disk
 
-    carry_out(disk, wish, screen_for(progress), _confirmation(yes, quiet=progress == "json"))
+    screen = screen_for(progress)
+    carry_out(disk, wish, screen, _confirmation(yes, quiet=progress == "json"))
+    keep_on_disk(name, screen)
 
 
 def fixup(disk: str = _DISK, progress: str = _PROGRESS) -> None:

@@ -87,6 +87,9 @@ def _running_from_copy(found: Status, now: datetime) -> list[str]:
         "",
         "The system works from here, and what you do is kept on this disk. Leave the disk in the",
         "machine, and tell whoever looks after it that the primary needs to be seen to.",
+        "",
+        "Next: `dpsr failback DISK` makes a new primary from here; if the old one is well,",
+        "`dpsr switch primary` starts it again. `dpsr switch status` says whether this is a trial.",
     ]
 
 

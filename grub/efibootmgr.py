@@ -27,6 +27,12 @@ class BootManager(Protocol):
     def set_order(self, order: tuple[int, ...]) -> None:
         """Set BootOrder; every entry in it must exist."""
 
+    def set_next(self, number: int) -> None:
+        """Set BootNext: the next start alone goes there."""
+
+    def clear_next(self) -> None:
+        """Remove BootNext."""
+
 
 class Efibootmgr:
     """The machine that this runs on."""
@@ -51,6 +57,12 @@ class Efibootmgr:
 
     def set_order(self, order: tuple[int, ...]) -> None:
         _ask("-o", ",".join(f"{number:04X}" for number in order))
+
+    def set_next(self, number: int) -> None:
+        _ask("-n", f"{number:04X}")
+
+    def clear_next(self) -> None:
+        _ask("-N")
 
 
 def _ask(*arguments: str) -> str:

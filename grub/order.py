@@ -6,7 +6,7 @@ primary is dead would stop there, before the primary it would start the copy eve
 """
 
 import os
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Final
 
@@ -33,6 +33,8 @@ class Wish:
     """Partition GUIDs of the primary's disk."""
     others: frozenset[str] = frozenset()
     """Control partitions of other DPSR disks of this machine: their entries stay."""
+    first: bool = False
+    """The copy shall be started before the primary: `dpsr switch dpsr` was given."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,11 +75,38 @@ class SetOrder:
         return f"set the boot order to {','.join(f'{number:04X}' for number in self.order)}"
 
 
-Step = Delete | Create | Activate | SetOrder
+@dataclass(frozen=True, slots=True)
+class SetNext:
+    """The next start alone shall go elsewhere."""
+
+    number: int
+
+    def __str__(self) -> str:
+        return f"start Boot{self.number:04X} next"
+
+
+@dataclass(frozen=True, slots=True)
+class ClearNext:
+    """The next start shall go by the order."""
+
+    def __str__(self) -> str:
+        return "forget which entry to start next"
+
+
+Step = Delete | Create | Activate | SetOrder | SetNext | ClearNext
 
 
 def next_step(nvram: Nvram, wish: Wish) -> Step | None:
     """What to do next so that the firmware holds the wish; None when it does."""
+    step = entry_step(nvram, wish)
+    if isinstance(step, Entry):
+        order = place(nvram, step.number, wish)
+        return SetOrder(order) if order != nvram.order else None
+    return step
+
+
+def entry_step(nvram: Nvram, wish: Wish) -> Step | Entry:
+    """What to do next so that there is one entry of ours that works; then, that entry."""
     ours = [entry for entry in nvram.entries if entry.label == LABEL]
     good = [entry for entry in ours if _leads_there(entry, wish)]
     # Of several, the one that the firmware has in its order already.
@@ -87,10 +116,7 @@ def next_step(nvram: Nvram, wish: Wish) -> Step | None:
             return Delete(entry.number)
     if kept is None:
         return Create()
-    if not kept.active:
-        return Activate(kept.number)
-    order = place(nvram, kept.number, wish)
-    return SetOrder(order) if order != nvram.order else None
+    return kept if kept.active else Activate(kept.number)
 
 
 def place(nvram: Nvram, number: int, wish: Wish) -> tuple[int, ...]:
@@ -102,6 +128,8 @@ def place(nvram: Nvram, number: int, wish: Wish) -> tuple[int, ...]:
     firmware does not accept them.
     """
     known = [found for n in nvram.order if n != number and (found := nvram.entry(n)) is not None]
+    if wish.first:
+        return (number, *(entry.number for entry in known))
     primary = of_primary(nvram, wish)
     at = 0
     begun = False
@@ -137,6 +165,7 @@ def ensure_entry(
     primary_partuuids: Collection[str],
     *,
     others: Collection[str] = (),
+    first: bool = False,
     manager: BootManager | None = None,
 ) -> list[str]:
     """Give the DPSR disk its entry in its place, and read it back; again does nothing.
@@ -148,10 +177,11 @@ def ensure_entry(
         control_partuuid.lower(),
         frozenset(uuid.lower() for uuid in primary_partuuids),
         frozenset(uuid.lower() for uuid in others),
+        first,
     )
     firmware = manager or Efibootmgr()
     try:
-        nvram = _bring_about(firmware, disk, part_number, wish)
+        nvram = bring_about(firmware, disk, part_number, lambda nvram: next_step(nvram, wish))
     except BootOrderFailed as error:
         return [f"{error} {error.hint}"]
     if not of_primary(nvram, wish):
@@ -189,11 +219,17 @@ def _ours(nvram: Nvram, control_partuuid: str) -> list[int]:
     ]
 
 
-def _bring_about(firmware: BootManager, disk: str, part: int, wish: Wish) -> Nvram:
+def bring_about(
+    firmware: BootManager, disk: str, part: int, decide: Callable[[Nvram], Step | None]
+) -> Nvram:
+    """Take the steps that `decide` names, reading everything again after each; return the end.
+
+    `disk`, `part`: path and number of the control partition. Raises BootOrderFailed.
+    """
     done: set[Step] = set()
     while True:
         nvram = firmware.read()
-        step = next_step(nvram, wish)
+        step = decide(nvram)
         if step is None:
             return nvram
         if step in done or len(done) == _MOST:
@@ -208,6 +244,10 @@ def _bring_about(firmware: BootManager, disk: str, part: int, wish: Wish) -> Nvr
                 firmware.activate(number)
             case SetOrder(order):
                 firmware.set_order(order)
+            case SetNext(number):
+                firmware.set_next(number)
+            case ClearNext():
+                firmware.clear_next()
 
 
 def _leads_there(entry: Entry, wish: Wish) -> bool:

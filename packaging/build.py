@@ -27,7 +27,7 @@ from core.version import VERSION  # noqa: E402
 
 PACKAGED: Final = (
     "core", "grub", "images", "builder", "recovery", "dpsr",
-    "packaging/debian", "packaging/systemd", "packaging/udev",
+    "packaging/debian", "packaging/grub.d", "packaging/systemd", "packaging/udev",
     "packaging/dpsr", "packaging/dpsr.8", "packaging/drill-signal", "CHANGELOG.md",
 )  # fmt: skip
 PACKAGE: Final = ROOT / "dist" / f"dpsr_{VERSION}_all.deb"

@@ -21,6 +21,9 @@ ENVBLOCK: Final = 1024
 _OWN_SECTION: Final = re.compile(
     r"^### BEGIN (/etc/grub\.d/\d+_dpsr\S*) ###\n.*?^### END \1 ###\n", re.MULTILINE | re.DOTALL
 )
+_OUR_DEFAULT: Final = re.compile(r'set default="dpsr[\w-]*"')
+"""`dpsr switch dpsr` was given: on the copy there is no such entry."""
+_OUR_NEXT: Final = re.compile(r"^next_entry=dpsr[\w-]*\n", re.MULTILINE)
 _HINTED: Final = re.compile(
     r"^[ \t]*if \[ x\$feature_platform_search_hint = xy \]; then\n"
     r"[ \t]*search [^\n]*\n[ \t]*else\n([ \t]*search [^\n]*\n)[ \t]*fi\n",
@@ -48,6 +51,7 @@ def fix_grub_cfg(text: str, names: Names) -> str:
     search fails. The entries that dpsr adds to the primary's menu are left out.
     """
     text = _OWN_SECTION.sub("", text)
+    text = _OUR_DEFAULT.sub('set default="0"', text)
     text = _HINTED.sub(r"\1", text)
     text = _SEARCH.sub(lambda found: _search(found.group(0), names), text)
     text = _SHORT_SEARCH.sub(lambda found: _short_search(found, names), text)
@@ -96,7 +100,7 @@ def fix_resume(text: str, names: Names) -> str:
 def fix_grubenv(data: bytes, names: Names) -> bytes:
     """GRUB's environment block: menu entries carry UUIDs in their ids. Stays 1,024 bytes long."""
     text = data.decode("utf-8", "surrogateescape")
-    fixed = names.substitute(text)
+    fixed = _OUR_NEXT.sub("", names.substitute(text))
     if fixed == text:
         return data
     raw = fixed.rstrip("#").encode("utf-8", "surrogateescape")

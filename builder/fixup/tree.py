@@ -165,6 +165,9 @@ def _fix_grub_packages(root: Path) -> Iterator[str]:
     if device_map is not None:
         device_map.unlink()
         yield "/boot/grub/device.map"
+    for path in matching(root, "etc/default/grub.d/zz-dpsr-[sg]*.cfg"):
+        path.unlink()  # of `dpsr switch` and `dpsr guard`: about the primary's own menu
+        yield _named(root, path)
     for path in matching(root, "etc/grub.d/*_dpsr*"):
         if path.stat().st_mode & 0o111:  # update-grub runs what may be executed
             path.chmod(path.stat().st_mode & ~0o111)

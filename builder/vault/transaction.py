@@ -200,7 +200,8 @@ class Transaction:
             taken=manifest.taken,
             txid=self.txid,
             slot=self._before.slot,
-            extra=self._before.extra,
+            # What was done in a trial is overwritten by now: the next start is none.
+            extra=self._before.with_trial("").extra,
         )
         with deferred():
             self._commit_tried = True

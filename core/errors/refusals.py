@@ -320,3 +320,24 @@ class AlreadyPrepared(Refused):
 
     exit_code = 45
     hint = "`dpsr update` brings it up to date; `dpsr prepare --again` lays it out anew."
+
+
+class CopyNotComplete(Refused):
+    """The DPSR disk holds no complete copy at the moment: nothing is switched to it."""
+
+    exit_code = 46
+    hint = "Complete it first: `dpsr update`, or `dpsr prepare` where there was no copy yet."
+
+
+class NoWayThere(Refused):
+    """What this machine starts next cannot be set from here."""
+
+    exit_code = 47
+    hint = "Choose the disk in the firmware's boot menu when the machine starts."
+
+
+class CannotWrite(Refused):
+    """A file of the boot loader, or the firmware's memory for boot entries, cannot be written."""
+
+    exit_code = 48
+    hint = "Choose the disk in the firmware's boot menu when the machine starts."

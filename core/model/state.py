@@ -14,6 +14,8 @@ FORMAT: Final = 1
 
 _TXID: Final = re.compile(r"[0-9a-f]{32}")
 _RESCUE: Final = "rescue"
+_ORDER: Final = "order"
+_TRIAL: Final = "trial"
 _UUID: Final = re.compile(r"[0-9A-Za-z-]{4,36}")
 
 
@@ -43,12 +45,39 @@ class State:
     @property
     def rescue(self) -> str:
         """Name of the rescue system on the control partition; empty: there is none."""
-        return dict(self.extra).get(_RESCUE, "")
+        return self._key(_RESCUE)
 
     def with_rescue(self, name: str) -> "State":
         """The same with another rescue system, or with none where `name` is empty."""
-        others = tuple(pair for pair in self.extra if pair[0] != _RESCUE)
-        return replace(self, extra=(*others, *(((_RESCUE, name),) if name else ())))
+        return self._with(_RESCUE, name)
+
+    @property
+    def order(self) -> str:
+        """The firmware's BootOrder before `dpsr switch dpsr`, as `0000,0003`; empty: as it was.
+
+        `-`: it had no room here, and is on record on the primary alone.
+        """
+        return self._key(_ORDER)
+
+    def with_order(self, order: str) -> "State":
+        """The same while the order is switched, or when it is back where `order` is empty."""
+        return self._with(_ORDER, order)
+
+    @property
+    def trial(self) -> str:
+        """`1`: the next start of the copy is a trial. `2`: it was started as one. Else empty."""
+        return self._key(_TRIAL)
+
+    def with_trial(self, trial: str) -> "State":
+        """The same with another mark; an empty one takes it away."""
+        return self._with(_TRIAL, trial)
+
+    def _key(self, name: str) -> str:
+        return dict(self.extra).get(name, "")
+
+    def _with(self, name: str, value: str) -> "State":
+        others = tuple(pair for pair in self.extra if pair[0] != name)
+        return replace(self, extra=(*others, *(((name, value),) if value else ())))
 
     def __post_init__(self) -> None:
         """Hold what readers rely on, GRUB's script among them."""

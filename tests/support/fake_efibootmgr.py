@@ -15,6 +15,7 @@ class FakeFirmware:
     entries: dict[int, tuple[str, str]]
     order: list[int]
     current: int | None = None
+    next: int | None = None
     control: str = ""
     """Partition GUID that a new entry gets: what the disk's own table says."""
     off: set[int] = field(default_factory=set)
@@ -30,6 +31,7 @@ class FakeFirmware:
 
     def text(self) -> str:
         lines = [] if self.current is None else [f"BootCurrent: {self.current:04X}"]
+        lines += [] if self.next is None else [f"BootNext: {self.next:04X}"]
         lines += ["Timeout: 1 seconds"]
         lines += ["BootOrder: " + ",".join(f"{number:04X}" for number in self.order)]
         for number, (label, path) in sorted(self.entries.items()):
@@ -56,6 +58,7 @@ class FakeFirmware:
         if self._may("delete"):
             del self.entries[number]
             self.order = [n for n in self.order if n != number]
+            self.next = None if self.next == number else self.next
             self.after(self)
 
     def activate(self, number: int) -> None:
@@ -70,6 +73,28 @@ class FakeFirmware:
                 raise BootOrderFailed(f"entry {missing[0]:04X} does not exist")
             self.order = list(order)
             self.after(self)
+
+    def set_next(self, number: int) -> None:
+        if self._may("set_next"):
+            if number not in self.entries:
+                raise BootOrderFailed(f"entry {number:04X} does not exist")
+            self.next = number
+            self.after(self)
+
+    def clear_next(self) -> None:
+        if self._may("clear_next"):
+            if self.next is None:
+                raise BootOrderFailed("Could not delete BootNext: No such file or directory")
+            self.next = None
+            self.after(self)
+
+    def boot(self) -> int | None:
+        """What a start does with it: BootNext once, else the first entry that is switched on."""
+        chosen = self.next
+        if chosen is None:
+            chosen = next((n for n in self.order if n not in self.off), None)
+        self.current, self.next = chosen, None
+        return chosen
 
     def _may(self, what: str) -> bool:
         if what != "read":

@@ -85,6 +85,13 @@ def test_what_dpsr_adds_to_the_menu_of_the_primary_goes() -> None:
     assert "menuentry 'Debian'" in fixed
 
 
+def test_what_dpsr_switch_chose_on_the_primary_is_not_chosen_on_the_copy() -> None:
+    assert fix_grub_cfg('   set default="dpsr-night"\n', DEBIAN12) == '   set default="0"\n'
+    block = b"# GRUB Environment Block\nnext_entry=dpsr\nsaved_entry=0\n".ljust(1024, b"#")
+    fixed = b"# GRUB Environment Block\nsaved_entry=0\n".ljust(1024, b"#")
+    assert fix_grubenv(block, DEBIAN12) == fixed
+
+
 @pytest.mark.parametrize(
     ("line", "fixed"),
     [

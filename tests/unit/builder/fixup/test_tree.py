@@ -41,6 +41,7 @@ def root(tmp_path: Path) -> Path:
             [("etc/fstab", stat.S_IFREG | 0o644, f"UUID={OLD_ROOT} /\n".encode())]
         ),
         "etc/default/grub": b'GRUB_CMDLINE_LINUX="root=/dev/sda2"\n',
+        "etc/default/grub.d/zz-dpsr-switch.cfg": b"GRUB_DEFAULT=dpsr\n",
         "etc/grub.d/42_dpsr": b"#!/bin/sh\n",
         "etc/initramfs-tools/conf.d/resume": b"RESUME=/dev/sda5\n",
         "var/cache/debconf/config.dat": (DATA / "debconf/debian12.dat").read_bytes(),
@@ -67,6 +68,7 @@ def test_nothing_names_the_primary_and_a_second_time_nothing_changes(
         f"/{COPY_DEFAULTS}", "/var/cache/debconf/config.dat",
     } <= set(done.files)  # fmt: skip
     assert not (root / "boot/grub/device.map").exists()
+    assert not (root / "etc/default/grub.d/zz-dpsr-switch.cfg").exists()
     assert not (root / "etc/grub.d/42_dpsr").stat().st_mode & 0o111
     assert NEW_ROOT.encode() in (root / "boot/efi/EFI/debian/grubx64.efi").read_bytes()
     assert fix_tree(root, DEBIAN12, (), tmp_path, said, ESP_PROGRAMS).files == ()

@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Commands of the technician, who changes what the machine starts: switch, card."""
+
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from core.errors import NotRoot
+
+if TYPE_CHECKING:
+    from grub.turn import Side
+
+_NAME = typer.Option("system", metavar="NAME", help="Of which backup set.")
+_JSON = typer.Option(False, "--json", help="Print one JSON document.")
+
+
+def switch(
+    to: str = typer.Argument(..., metavar="dpsr|primary|status", help="Which disk to start."),
+    once: bool = typer.Option(False, "--once", help="The next start alone, as a trial."),
+    emit: bool = typer.Option(False, "--emit", help="Print a script that does it, and do nothing."),
+    name: str = _NAME,
+    as_json: bool = _JSON,
+) -> None:
+    """Let the machine start from the DPSR disk, or from the primary again; `status` says which.
+
+    Works from either disk. Never to an incomplete copy. With --once what is done on the copy is
+    forgotten by the next update.
+
+    Example: dpsr switch dpsr --once
+    """
+    sides: dict[str, Side | None] = {"dpsr": "dpsr", "primary": "primary", "status": None}
+    if to not in sides:
+        raise typer.BadParameter("say dpsr, primary or status", param_hint="dpsr|primary|status")
+    side = sides[to]
+    if side is None and (once or emit):
+        raise typer.BadParameter("status only looks", param_hint="--once or --emit")
+    if os.geteuid() != 0:
+        raise NotRoot("switch")
+    from core.screen import screen_for
+    from dpsr import turns
+    from grub.turn import Turn
+    from recovery import switch as room
+    from recovery.script import script
+
+    if side is None:
+        found = room.standing(name)
+        text = (
+            json.dumps(turns.as_data(found), indent=2) + "\n" if as_json else turns.as_text(found)
+        )
+    elif emit:
+        text = script(name, Turn(side, once))
+    else:
+        room.switch(name, side, once=once, screen=screen_for("plain"))
+        found_now = {"to": side, "once": once}
+        text = json.dumps(found_now, indent=2) + "\n" if as_json else turns.done(Turn(side, once))
+    typer.echo(text, nl=False)
+
+
+def card(
+    output: Path = typer.Option(Path("dpsr-card.html"), help="The file to write."),
+    name: str = _NAME,
+) -> None:
+    """Write the recovery card: one page to print and keep at the machine, for who has to start it.
+
+    Example: dpsr card --output /tmp/card.html
+    """
+    if os.geteuid() != 0:
+        raise NotRoot("card")
+    from recovery.card import write
+
+    write(name, output)
+    typer.echo(
+        f"{output} is written. Next: open it in a browser, print it, keep it at the machine."
+    )
+
+
+def announce() -> None:
+    """Tell whoever logs in that this is the copy; dpsr-started.service runs it at each start.
+
+    Example: dpsr announce
+    """
+    if os.geteuid() != 0:
+        raise NotRoot("announce")
+    from recovery.announce import announce as carry_out
+
+    carry_out()
+
+
+def add_commands(app: typer.Typer) -> None:
+    """Add this file's commands to the application."""
+    for command in (switch, card):
+        app.command()(command)
+    app.command(hidden=True)(announce)
