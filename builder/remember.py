@@ -4,6 +4,7 @@
 from collections.abc import Collection
 from dataclasses import replace
 
+from builder import boots
 from core import record, settings
 from core.errors import ToolError
 from core.machine.counters import read_counters
@@ -100,10 +101,8 @@ def earlier(
 ) -> dict[str, Earlier]:
     """What is known of each slot since the backup `last`; `digested`: those with digests."""
     known = record.read_record(plan.name)
-    mounts: dict[str, int] = {}
-    if known is not None and known.counters is not None and known.txid == last.txid:
-        same_boot = known.counters.boot == counters_of(plan).boot
-        mounts = dict(known.mounts) if same_boot else {}
+    fits = known is not None and known.txid == last.txid
+    mounts = _mounts_by_now(plan, known) if known is not None and fits else {}
     return {
         each.slot: Earlier(
             BlockSet.of(each.ranges), mounts.get(each.slot), full, each.slot in digested
@@ -161,7 +160,7 @@ def _ran(
         written = dict(counters.written)
         written |= {place: then.get(place, 0) for place in plan.resting}
         counters = replace(counters, written=tuple(sorted(written.items())))
-        mounts = (dict(fits.mounts) if fits is not None and same_boot else {}) | mounts
+        mounts = (_mounts_by_now(plan, fits) if fits is not None else {}) | mounts
     record.write_record(
         record.Record(
             name=plan.name,
@@ -174,3 +173,14 @@ def _ran(
             mounts=tuple(sorted(mounts.items())),
         )
     )
+
+
+def _mounts_by_now(plan: Plan, known: record.Record) -> dict[str, int]:
+    """By slot: how often its volume must have been mounted by now, if there was no crash since."""
+    if known.counters is None:
+        return {}
+    then = dict(known.mounts)
+    uuids = {plan.slot_of(each).name: each.identity.uuid for each in plan.volumes}
+    mounts = {uuids[slot]: count for slot, count in then.items() if slot in uuids}
+    by_now = boots.expected(known.counters.boot, mounts, boots.boot_id(), boots.read())
+    return {slot: by_now[name] for slot, name in uuids.items() if slot in then and name in by_now}

@@ -28,7 +28,8 @@ from core.version import VERSION  # noqa: E402
 PACKAGED: Final = (
     "core", "grub", "images", "builder", "recovery", "dpsr",
     "packaging/debian", "packaging/grub.d", "packaging/systemd", "packaging/udev",
-    "packaging/dpsr", "packaging/dpsr.8", "packaging/drill-signal", "CHANGELOG.md",
+    "packaging/dpsr", "packaging/dpsr.8", "packaging/drill-signal", "packaging/note-boot",
+    "CHANGELOG.md",
 )  # fmt: skip
 PACKAGE: Final = ROOT / "dist" / f"dpsr_{VERSION}_all.deb"
 WORK: Final = ROOT / ".cache" / "deb"

@@ -15,8 +15,8 @@ class Earlier:
     """Compared whatever the file system says: the fix-ups of the last manifest, and what were
     active swap files then (`Instant.swap`)."""
     mounts: int | None = None
-    """How often the volume had been mounted (`Instant.mounts`), when this still is the same boot
-    of the machine; None: not known."""
+    """How often the volume must have been mounted by now, when it did not crash since; None: not
+    known."""
     full: bool = False
     """Compare everything: `--full`, or the copy was booted."""
     digested: bool = True

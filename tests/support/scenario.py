@@ -258,7 +258,7 @@ LEFT: Final = {
     "mounts": "findmnt --list --noheadings -o TARGET | grep dpsr",
     "tracing": "ls -d /sys/kernel/tracing/instances/dpsr* 2>/dev/null",
     "units": "systemctl list-units --all --plain --no-legend 'dpsr*' "
-    " | grep -v -e drill -e started -e guard",
+    " | grep -v -e drill -e started -e guard -e boots",
     "processes": "pgrep -af 'sbin/dpsr|partclone|watchdog.py' | grep -v pgrep",
     "inhibitors": "systemd-inhibit --list --no-legend 2>/dev/null | grep -i dpsr",
     "locked": "test ! -e /run/dpsr/lock || flock -n /run/dpsr/lock true || echo held",

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from builder import remember
+from builder import boots, remember
+from builder.boots import Boot
 from core import record
 from core.model.copy import Fixups
 from core.model.figures import RunFigures
@@ -16,7 +17,25 @@ from core.model.manifest import Manifest
 from core.record import Counters, Drill, Record, read_record, write_record
 
 FIGURES = RunFigures(9.0, 1, 1, 1, 0.1, "ext4")
-PLAN: Any = SimpleNamespace(name="system", volumes=(), resting=())
+NAMES = {"/": "root", "/home": "home"}
+VOLUMES = tuple(
+    SimpleNamespace(mountpoint=place, dev=(8, 1), identity=SimpleNamespace(uuid=f"uuid-{name}"))
+    for place, name in NAMES.items()
+)
+
+
+def planned(*resting: str) -> Any:
+    return SimpleNamespace(
+        name="system", volumes=VOLUMES, resting=resting,
+        slot_of=lambda volume: SimpleNamespace(name=NAMES[volume.mountpoint]),
+    )  # fmt: skip
+
+
+PLAN = planned()
+NOTED = (
+    Boot("before", clean=True, ended=True, mounts=(("uuid-home", 3), ("uuid-root", 6))),
+    Boot("boot", clean=True, ended=False, mounts=(("uuid-home", 4), ("uuid-root", 7))),
+)
 DRILL = Drill(passed=True, seconds=77.0, at="2026-11-22T18:00:00+00:00")
 
 
@@ -51,7 +70,8 @@ def kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Kept:
     """Generation 3 is on record."""
     for function in (read_record, write_record):
         monkeypatch.setattr(function, "__defaults__", (tmp_path,))
-    monkeypatch.setattr(remember, "read_counters", lambda _: Counters("boot", ()))
+    monkeypatch.setattr(boots, "boot_id", lambda: "boot")
+    monkeypatch.setattr(boots, "read", lambda: NOTED)
     write_record(recorded(3))
     return Kept(tmp_path)
 
@@ -64,6 +84,21 @@ def mounts(last: Manifest) -> set[int | None]:
 def test_only_of_its_own_backup() -> None:
     assert mounts(manifest(3)) == {7, 4}
     assert mounts(manifest(2)) == {None}
+
+
+@pytest.mark.usefixtures("kept")
+def test_a_restart_in_order_is_no_crash() -> None:
+    write_record(replace(recorded(3), counters=Counters("before", ()), mounts=(("root", 6),)))
+    assert mounts(manifest(3)) == {7, None}
+    write_record(replace(recorded(3), counters=Counters("unknown", ()), mounts=(("root", 6),)))
+    assert mounts(manifest(3)) == {None}
+
+
+def test_what_rests_is_known_across_a_restart(kept: Kept) -> None:
+    write_record(replace(recorded(3), counters=Counters("before", ()), mounts=(("root", 6),)))
+    instant: Any = SimpleNamespace(mounts={"home": 4})
+    remember._ran(planned("/"), manifest(4), instant, Counters("boot", ()), manifest(3).txid)
+    assert dict(kept.now.mounts) == {"home": 4, "root": 7}
 
 
 def test_after_a_way_back_nothing_is_trusted(kept: Kept) -> None:
@@ -100,7 +135,7 @@ def test_a_record_that_cannot_be_written_is_a_warning(
 @pytest.mark.parametrize(("last", "known"), [(3, True), (2, False)])
 def test_what_rests_keeps_what_is_known_of_it(kept: Kept, last: int, known: bool) -> None:
     """After a way back by the rescue system the record is still that of the newer backup."""
-    plan: Any = SimpleNamespace(name="system", volumes=(), resting=("/",))
+    plan = planned("/")
     instant: Any = SimpleNamespace(mounts={"home": 5})
     remember._ran(
         plan, manifest(9), instant, Counters("boot", (("/", 9000), ("/home", 60))),
@@ -113,7 +148,7 @@ def test_what_rests_keeps_what_is_known_of_it(kept: Kept, last: int, known: bool
 
 def test_another_boot_knows_nothing_of_what_rests(kept: Kept) -> None:
     write_record(replace(recorded(3), counters=Counters("other", (("/", 5),))))
-    plan: Any = SimpleNamespace(name="system", volumes=(), resting=("/",))
+    plan = planned("/")
     instant: Any = SimpleNamespace(mounts={"home": 5})
     now = Counters("boot", (("/", 9000),))
     remember._ran(plan, manifest(4), instant, now, manifest(3).txid)
