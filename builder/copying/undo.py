@@ -187,13 +187,19 @@ class Undo:
         for each in self._writing:
             each.result()
         self._writing.clear()
-        for slot, offset, place, length in self._landing.writes:
-            # Zeros over a superblock are none.
-            if self._slots[slot].bare and any(self._landing.room[place : place + length]):
-                written = BlockSet.of([(offset, offset + length)])
-                self._slots[slot].bare = self._slots[slot].bare.minus(written)
+        for index, ranges in self._landing.ranges().items():
+            if ranges.intersect(self._slots[index].bare):
+                self._clothe(index)
         self._landing.clear()
         points.reach("overwritten")
+
+    def _clothe(self, index: int) -> None:
+        """Note which identity blocks the batch that has landed wrote."""
+        for slot, offset, place, length in self._landing.writes:
+            # Zeros over a superblock are none.
+            if slot == index and any(self._landing.room[place : place + length]):
+                written = BlockSet.of([(offset, offset + length)])
+                self._slots[slot].bare = self._slots[slot].bare.minus(written)
 
     def _destroy(self, index: int) -> None:
         """Overwrite a slot's identity blocks by zeros, once, and wait until that is on the disk."""
