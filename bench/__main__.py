@@ -5,9 +5,10 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
-from bench import first_copy, update
+from bench import digests, first_copy, update
 
 BENCHES: Final[Mapping[str, Callable[[Sequence[str]], None]]] = {
+    "digests": digests.main,
     "first-copy": first_copy.main,
     "update": update.main,
 }

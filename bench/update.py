@@ -127,14 +127,14 @@ class Bench:
 
             def begin(found: Mapping[str, Found]) -> dict[str, Writer]:
                 del found
-                undo = stack.enter_context(self._undo(source.size))
+                undo = stack.enter_context(self.undo(source.size))
                 return {"root": _Noted(undo.writers["root"], written)}
 
             begun = time.monotonic()
             instant = copy_live([source], LiveOptions(quiet_for=0), PlainScreen(), begin=begin)
             seconds = time.monotonic() - begun
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-        self._give_identity(instant)
+        self.give_identity(instant)
         return Done(
             seconds=seconds,
             floor=self._floor(BlockSet.of(written)),
@@ -147,7 +147,7 @@ class Bench:
         )
 
     @contextmanager
-    def _undo(self, size: int) -> Iterator[Undo]:
+    def undo(self, size: int) -> Iterator[Undo]:
         """Who writes the slot in a real update."""
         before = State("clean", gen=1, taken="2026-01-01T00:00:00+00:00", txid=_TXID, slot="0000")
         slots = (LogSlot("root", 3, 0, size),)
@@ -160,7 +160,7 @@ class Bench:
                 yield undo
                 log.seal()
 
-    def _give_identity(self, instant: Instant) -> None:
+    def give_identity(self, instant: Instant) -> None:
         """That of the volume: nobody looks at it here but the next update."""
         with closing(SlotWriter(self.slot)) as writer:
             for offset, content in instant.identity["root"]:
@@ -320,7 +320,7 @@ def main(arguments: Sequence[str]) -> None:
             with mounted(bench.source, bench.mountpoint):
                 change(bench.mountpoint, size, dice)
                 cold()
-                done = bench.dpsr(Earlier(always=EMPTY, mounts=_mounts(bench.source)))
+                done = bench.dpsr(Earlier(always=EMPTY, mounts=mounts(bench.source)))
                 with mounted(bench.peer, bench.synced):
                     cold()
                     seconds["rsync"].append(bench.rsync())
@@ -336,7 +336,8 @@ def main(arguments: Sequence[str]) -> None:
     print(RESULT.read_text("utf-8"))
 
 
-def _mounts(device: str) -> int:
+def mounts(device: str) -> int:
+    """How often its file system was mounted."""
     said = run("dumpe2fs", "-h", device)
     return int(said.partition("Mount count:")[2].split()[0])
 

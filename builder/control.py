@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from builder import rescue, slots
+from builder.check import sums
 from builder.control_mount import control_at
 from builder.copying.direct import Reader
 from builder.digests.keeper import Keeper, Wanted
@@ -39,6 +40,7 @@ def build(plan: Plan, screen: Screen) -> int:
         rescue.sweep(folder, name)
         offset = state.locate(folder)
         install.install_loader(plan.disk, folder, menu.render(facts))
+        sums.keep_loader(folder, sums.raw(plan.disk, plan.bios.start))
     if state.read_state(plan.disk, offset).state != "building":
         raise StateUnreadable(f"The state block of {plan.disk} does not say `building`.")
     return offset
@@ -55,6 +57,7 @@ def refresh(disk: Disk, hostname: str, screen: Screen) -> None:
     facts = menu.MenuFacts(hostname, disk.serial or disk.model, disk.guid)
     with control_at(found[0].path, screen) as folder:
         install.install_loader(disk.path, folder, menu.render(facts))
+        sums.keep_loader(folder, sums.raw_of(disk))
 
 
 def describe(

@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
+from builder.check import sums
 from builder.control_mount import control_at
 from builder.target import Held, Target
 from core import points
@@ -83,6 +84,7 @@ def put(control: Path) -> str:
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     images.copy_parts(parts, folder)
+    sums.keep_folder(folder)
     for each in (folder.parent, control):
         sync_folder(each)
     return parts.name

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Commands of whoever keeps the machine running: status, update, history, rollback."""
+"""Commands of whoever keeps the machine running: status, update, history, verify, rollback."""
 
 import json
 import os
@@ -106,6 +106,40 @@ def history(name: str = _NAME, as_json: bool = _JSON) -> None:
         typer.echo(as_text(found), nl=False)
 
 
+def verify(
+    name: str = _NAME,
+    repair: bool = typer.Option(
+        False, "--repair", help="Fetch damaged blocks from this system where it still has them."
+    ),
+    as_json: bool = _JSON,
+    progress: str = typer.Option("auto", help="auto, plain or json."),
+) -> None:
+    """Read the DPSR disk back and name the files that are damaged on it (bit rot, stray writes).
+
+    Without --repair nothing is written. Exit code 0: all is as it was written. 74: something is
+    damaged; the message says how much, and whether it was mended. 75: it cannot be told, as after
+    a start of the copy; it does not work on a system that runs from the DPSR disk either.
+
+    Example: dpsr verify --repair
+    """
+    from dpsr.installer import check_progress
+
+    check_progress(progress)
+    if os.geteuid() != 0:
+        raise NotRoot("verify")
+    from builder.verify import verify as carry_out
+    from core.screen import screen_for
+    from dpsr.verified import as_data, as_text, trouble
+
+    report = carry_out(name, screen_for(progress), repair=repair)
+    if as_json:
+        typer.echo(json.dumps(as_data(report), indent=2))
+    else:
+        typer.echo(as_text(report), nl=False)
+    if found := trouble(report, repair=repair):
+        raise found
+
+
 def rollback(
     generation: int = typer.Argument(
         0,
@@ -158,5 +192,5 @@ def rollback(
 
 def add_commands(app: typer.Typer) -> None:
     """Add this file's commands to the application."""
-    for command in (status, update, history, rollback):
+    for command in (status, update, history, verify, rollback):
         app.command()(command)

@@ -27,6 +27,8 @@ _CONTROL_LEAST: Final = 264 * MIB
 """With sectors of 4096 bytes fewer clusters than this gives would be no FAT32."""
 _SWAP_LEAST: Final = 64 * MIB
 _VAULT_LEAST: Final = 256 * MIB
+_VAULT_SHARE: Final = 40
+"""2.5 % of what is used: 2 for undo logs, the rest for digests, old and new."""
 _GPT_ENTRIES: Final = 128 * 128
 _NAME_ROOM: Final = 36 - len("dpsr-slot-")
 """A GPT name has 36 characters."""
@@ -108,7 +110,7 @@ class Sizes:
 def fit(disk: Disk, volumes: tuple[Volume, ...], swaps: tuple[SwapArea, ...]) -> Sizes:
     """Sizes of the control partition and the swap slots. Raises DiskTooSmall, NoRoomForVault."""
     taken = MIB + _BIOS + sum(_up(volume.size) for volume in volumes)
-    vault = _up(max(_VAULT_LEAST, sum(volume.used for volume in volumes) // 50))
+    vault = _up(max(_VAULT_LEAST, sum(volume.used for volume in volumes) // _VAULT_SHARE))
     room = _end(disk) - taken - vault
     """For control and swap together."""
     full = tuple(_up(swap.size) for swap in swaps)

@@ -178,3 +178,17 @@ class CopyOutgrown(ToolError):
 
     exit_code = 73
     hint = "Take it up with `dpsr prepare --again`."
+
+
+class CopyDamaged(ToolError):
+    """Something on the DPSR disk is not what was written there."""
+
+    exit_code = 74
+    hint = "Look at `smartctl -a` of that disk; if it is failing, replace it."
+
+
+class NotVerified(ToolError):
+    """The DPSR disk cannot be verified: there are no digests that speak of what it holds now."""
+
+    exit_code = 75
+    hint = "Run `dpsr update`: it makes them."

@@ -10,7 +10,8 @@ from typing import Final
 import pytest
 
 from builder.change.superblock import parse
-from builder.copying.direct import SlotWriter
+from builder.copying.direct import SlotWriter, Writer
+from builder.digests.keeper import Keeper
 from builder.still.live import LiveOptions, copy_live
 from core import points
 from core.errors import CommandFailed
@@ -60,6 +61,8 @@ class Gathering:
 class Pair(ext4_pair.Pair):
     """One volume and its slot; `prepare` once, then `update` as often as you like."""
 
+    keeper: Keeper | None = None
+    """Who keeps digests, if anybody does."""
     last: Instant | None = None
     found: Found | None = None
     written: BlockSet | None = None
@@ -85,6 +88,7 @@ class Pair(ext4_pair.Pair):
             offset=0,
             size=self.volume.stat().st_size,
             target=str(self.slot),
+            compared=self.keeper.equal("root") if self.keeper else None,
         )
 
     def grow(self, size: int) -> None:
@@ -102,8 +106,10 @@ class Pair(ext4_pair.Pair):
 
     def prepare(self, options: LiveOptions = OPTIONS) -> None:
         """The first copy, with fix-ups."""
-        with self._keeping():
-            self.last = copy_live([self.source], options, PlainScreen())
+        with self._keeping(), closing(SlotWriter(str(self.slot))) as writer:
+            self.last = copy_live(
+                [self.source], options, PlainScreen(), self._noting({"root": writer})
+            )
         faults = self._judge()
         assert not faults, (self.options, faults)
 
@@ -134,12 +140,12 @@ class Pair(ext4_pair.Pair):
             stack.enter_context(self._keeping(moments))
             writer = Gathering(stack.enter_context(closing(SlotWriter(source.target))))
 
-            def begun(found: Mapping[str, Found]) -> dict[str, Gathering]:
+            def begun(found: Mapping[str, Found]) -> dict[str, Writer]:
                 assert not writer.written
                 assert self.slot.stat().st_mtime_ns == before, "written before the update began"
                 begin(found["root"])
                 self.found = found["root"]
-                return {"root": writer}
+                return self._noting({"root": writer})
 
             instant = copy_live([source], options, screen or PlainScreen(), begin=begun)
         assert writer.is_empty
@@ -149,6 +155,9 @@ class Pair(ext4_pair.Pair):
         faults = self._judge()
         assert not faults, (self.options, faults)
         return instant
+
+    def _noting(self, writers: dict[str, Writer]) -> dict[str, Writer]:
+        return self.keeper.writers(writers) if self.keeper else writers
 
     @contextmanager
     def _keeping(self, moments: Mapping[str, Callable[[], None]] = {}) -> Iterator[None]:
