@@ -9,6 +9,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from builder.vault import chain, undolog
+from builder.vault.fingerprint import touched
 from builder.vault.replay import SlotPath, replay
 from builder.vault.undoread import UndoLog
 from core import points
@@ -90,8 +91,6 @@ def way_back(vault: Path, state: State, to: int, slot_path: SlotPath) -> tuple[M
     That each undo log is whole is for `roll_back` to see: they are long. Raises NoSuchGeneration,
     ChainClosed, ReadFailed.
     """
-    from builder.vault.fingerprint import touched  # late: the rescue system has no numpy
-
     with chain.readable(vault):
         known = chain.generations(vault, state)
     if state.booted or (known and touched(known[0], slot_path)):
