@@ -17,7 +17,8 @@ from builder.digests.blocks import BLOCK
 from builder.digests.format import Damaged
 from builder.digests.store import Stack, stack_of
 from builder.target import Held, Target, find_target, opened
-from builder.vault import chain, fingerprint, manifests
+from builder.vault import chain, manifests, unlike
+from builder.vault.mend import vault_unchanged
 from core import settings
 from core.claim import locked
 from core.errors import CannotCopyFileSystem, NotPrepared, NotVerified, UnknownFormat
@@ -98,7 +99,7 @@ def verify(name: str, screen: Screen, *, repair: bool = False) -> Report:
         go_private()
         target = find_target(settings.load(), name)
         with locked(target.disk.path), _held(target, screen, repair=repair) as held:
-            rotten = _need_rest(held, target)
+            rotten = _need_rest(held)
             with _digests(held) as stack:
                 return _Verifier(target, held, stack, screen, repair, rotten).run()
 
@@ -115,18 +116,18 @@ def _held(target: Target, screen: Screen, *, repair: bool) -> Iterator[Held]:
         raise NotPrepared("The first copy on the DPSR disk was never completed.")
     if state.state != "clean":
         raise NotVerified(HALF, "`dpsr update`, or `dpsr verify --repair`, brings it to an end.")
-    with mounted(target.vault, "vault", "ro", "noload", fstype="ext4") as folder:
+    with vault_unchanged(target.vault) as folder:
         with chain.readable(folder):
             last = manifests.read(folder, state.txid)
-        yield Held(state, folder, last, fingerprint.touched(last, target.path))
+            found = unlike.examine(folder, last, target.path)
+        yield Held(state, folder, last, found)
 
 
-def _need_rest(held: Held, target: Target) -> frozenset[str]:
+def _need_rest(held: Held) -> frozenset[str]:
     """Slots whose superblock or journal is damaged. Raises NotVerified when the copy was booted."""
-    rotten = fingerprint.rotten(held.last, target.path) if held.touched else ()
-    if held.state.booted or set(held.touched) - set(rotten):
+    if held.worked_on:
         raise NotVerified(STARTED, "The next `dpsr update` makes new ones.")
-    return frozenset(held.touched)
+    return frozenset(each.slot for each in held.unlike)
 
 
 @contextmanager

@@ -2,7 +2,7 @@
 """What the rescue system says, on every console at once: the screen and the serial line."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
@@ -19,7 +19,8 @@ class ConsoleScreen(Screen):
 
     def __init__(self) -> None:
         names = _ACTIVE.read_text("ascii").split() if _ACTIVE.is_file() else []
-        self._paths = [Path("/dev", name) for name in names] or [Path("/dev/console")]
+        self.paths: Sequence[str] = [f"/dev/{name}" for name in names] or ["/dev/console"]
+        """Devices of the consoles."""
 
     def step(self, sentence: str) -> None:
         self._line(f"\n{sentence}")
@@ -46,7 +47,22 @@ class ConsoleScreen(Screen):
         yield advance
         self._line(f"  100 % of {human(total)}")
 
+    def lines(self, texts: Sequence[str]) -> None:
+        """Several lines, one below the other."""
+        self._line("\n".join(texts))
+
+    def again(self, texts: Sequence[str]) -> None:
+        """The same number of lines in the place of those before."""
+        self._line(f"\x1b[{len(texts)}A" + "\n".join(f"\x1b[2K{text}" for text in texts))
+
+    def clear(self) -> None:
+        """An empty screen: what a kernel says before is nothing for a person."""
+        self._write("\x1b[H\x1b[2J")
+
     def _line(self, text: str) -> None:
-        for path in self._paths:
+        self._write(text.replace("\n", "\r\n") + "\r\n")
+
+    def _write(self, text: str) -> None:
+        for path in self.paths:
             with suppress(OSError), open(path, "w", encoding="utf-8") as stream:
-                stream.write(text.replace("\n", "\r\n") + "\r\n")
+                stream.write(text)

@@ -7,7 +7,6 @@ from: after a one-time choice in the firmware's menu a plain restart would end o
 """
 
 import os
-import re
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import replace
@@ -17,15 +16,18 @@ from typing import Final
 from core.errors import StepFailed, ToolError
 from core.model.state import State
 from core.namespace import mounted
-from core.run import have, run
+from core.run import run
 from core.screen import Screen
 from grub import envblock
 from grub.state import write_state
-from recovery import bootentry, kexec
+from recovery import bootentry, firmware, kexec
 from recovery.bootentry import BootEntry
 
 _READ_ONLY: Final = ("ro", "noload")
 """Nobody may write to a slot before its own system does."""
+
+GOES_ON: Final = "The copy goes on with the kernel of the rescue system."
+RESTARTS: Final = "The machine restarts now, and starts the copy then."
 
 
 def start_copy(
@@ -50,12 +52,12 @@ def start_copy(
         try:
             kexec.go()
         except OSError as reason:
-            screen.warn(f"{reason}. Trying another way.")
+            screen.note(f"It did not start ({reason}). Trying another way.")
     root = by_uuid.get(entry.root)
     if root is not None and _goes_on(root):
-        screen.note("With the kernel of the rescue system")
+        screen.note(GOES_ON)
         return True
-    screen.warn("Restarting, to start the copy through its own boot loader.")
+    screen.note(RESTARTS)
     restart()
     return False
 
@@ -82,11 +84,8 @@ def uuid_of(device: str) -> str:
 
 def restart() -> None:
     """Restart the machine from the disk that it was started from."""
-    with suppress(ToolError, OSError):
-        if have("efibootmgr"):
-            current = re.search(r"^BootCurrent: ([0-9A-F]{4})", run("efibootmgr"), re.MULTILINE)
-            if current:
-                run("efibootmgr", "--quiet", "--bootnext", current[1])
+    with suppress(OSError):
+        firmware.start_here_again()
     kexec.restart()
 
 
@@ -95,7 +94,7 @@ def _load(folder: Path, entry: BootEntry, screen: Screen) -> bool:
     try:
         kexec.load(inside[0], inside[1:], entry.arguments)
     except OSError as reason:
-        screen.warn(f"The copy's kernel could not be loaded: {reason}.")
+        screen.note(f"Its kernel cannot be started from here ({reason}). Trying another way.")
         return False
     return True
 

@@ -15,6 +15,7 @@ from typing import Final, NoReturn
 _FILE_LOAD: Final = {"x86_64": 320, "aarch64": 294}
 """Numbers of kexec_file_load(2), which works under Secure Boot's lockdown, too."""
 _RB_AUTOBOOT: Final = 0x01234567
+_RB_POWER_OFF: Final = 0x4321FEDC
 _RB_KEXEC: Final = 0x45584543
 
 
@@ -42,6 +43,12 @@ def restart() -> None:
     """Restart the machine through its firmware, now."""
     os.sync()
     ctypes.CDLL(None).reboot(_RB_AUTOBOOT)
+
+
+def switch_off() -> None:
+    """Switch the machine off, now."""
+    os.sync()
+    ctypes.CDLL(None).reboot(_RB_POWER_OFF)
 
 
 def go() -> NoReturn:

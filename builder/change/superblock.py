@@ -6,10 +6,12 @@ Source: the kernel's Documentation/filesystems/ext4/super.rst and group_descr.rs
 
 import struct
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from core.errors import CannotCopyFileSystem
-from core.model.blockset import BlockSet
+
+if TYPE_CHECKING:
+    from core.model.blockset import BlockSet
 
 AT: Final = 1024
 """Where the superblock begins."""
@@ -92,8 +94,10 @@ def parse(data: bytes, where: str) -> Superblock:
     )
 
 
-def identity_blocks(shape: Superblock) -> BlockSet:
+def identity_blocks(shape: Superblock) -> "BlockSet":
     """The blocks that hold the superblock and its backups: by them the file system is found."""
+    from core.model.blockset import BlockSet  # late: the rescue system has no numpy
+
     groups = [group for group in _with_backup(shape) if group < shape.groups]
     firsts = [shape.first_block + group * shape.blocks_per_group for group in groups]
     return BlockSet.of((first * shape.block, (first + 1) * shape.block) for first in firsts)

@@ -8,7 +8,7 @@ import dataclasses
 from contextlib import ExitStack
 from pathlib import Path
 
-from builder.vault import chain, mend, undolog
+from builder.vault import chain, mend, undolog, unlike
 from builder.vault.replay import SlotPath, replay
 from builder.vault.undoread import UndoLog
 from core import points
@@ -88,8 +88,6 @@ def way_back(vault: Path, state: State, to: int, slot_path: SlotPath) -> tuple[M
     That each undo log is whole is for `roll_back` to see: they are long. Raises NoSuchGeneration,
     ChainClosed, ReadFailed.
     """
-    from builder.vault import unlike  # late: the rescue system has no numpy
-
     with chain.readable(vault):
         known = chain.generations(vault, state)
         found = unlike.examine(vault, known[0], slot_path) if known else ()

@@ -11,6 +11,7 @@ mountroot() {
     if ROOTMNT=$rootmnt /usr/bin/python3 -IS @HOME@/recovery/start.py @HOME@; then
         return # the copy is mounted there, and is started from here
     fi
+    # Only a fault of the program itself comes here: it says what it is on the console.
     panic "Type exit to restart the machine."
     reboot -f
 }

@@ -46,4 +46,3 @@ done
 for program in e2fsck blkid; do
     copy_exec "/sbin/$program"
 done
-if [ -x /usr/bin/efibootmgr ]; then copy_exec /usr/bin/efibootmgr; fi

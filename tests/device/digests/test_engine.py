@@ -12,6 +12,7 @@ from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Final
 
+import numpy as np
 import pytest
 
 from builder.copying.direct import SlotWriter
@@ -20,7 +21,7 @@ from builder.digests.keeper import Keeper, Wanted
 from builder.digests.store import stack_of
 from builder.vault.undoformat import LogSlot
 from core.model.manifest import Manifest
-from tests.support import digest_oracle, oracle
+from tests.support import digest_oracle
 from tests.support.block import MIB
 from tests.support.ext4_pair import grown
 from tests.support.live_pair import disturbed
@@ -72,8 +73,9 @@ class Kept(Pair):
         content = self.slot.read_bytes()
         self.wrong = digest_oracle.wrong(known, content)
         assert self.wrong == []
-        size, numbers = oracle.used_blocks(self.kept)
-        wanted = {int(n) * size // BLOCK for n in numbers}
+        seen = self.kept
+        assert seen is not None
+        wanted = {int(n) * seen.block // BLOCK for n in np.flatnonzero(seen.used)}
         wanted -= {at // BLOCK for start, end in own for at in range(start, end, BLOCK)}
         self.missing = wanted - known.keys()
         """In use, and nobody vouches for it."""
