@@ -12,12 +12,14 @@ from typing import Final
 
 import pytest
 
+from builder.digests import format as digests
 from builder.fixup import marker
 from builder.vault import manifests, undoformat
 from builder.vault.undoread import UndoLog
 from core import record, settings
 from core.model import manifest, state
 from grub.state import parse
+from recovery import found_order
 from tests.support.data import DATA
 from tests.unit.test_layers import ROOMS, ROOT
 
@@ -38,6 +40,13 @@ def _record(path: Path) -> object:
     return known.name, known.counters
 
 
+def _elsewhere(path: Path) -> object:
+    """Its own tests name it, and read more of it than could be done here."""
+    return [
+        each for each in (ROOT / "tests").rglob("test_*.py") if path.name in each.read_text("utf-8")
+    ]
+
+
 READERS: Final[dict[str, tuple[int, Read]]] = {
     "state": (state.FORMAT, lambda path: parse(path.read_bytes()).taken),
     "manifest": (
@@ -45,6 +54,9 @@ READERS: Final[dict[str, tuple[int, Read]]] = {
     ),
     "undo": (undoformat.VERSION, _undo),
     "copy": (marker.VERSION, lambda path: marker.load(path.read_bytes()).pairs),
+    "digests": (digests.VERSION, _elsewhere),
+    "sums": (1, _elsewhere),
+    "boot-order": (found_order.VERSION, _elsewhere),
     # On the primary; these two carry no version: a key that is new has a default.
     "record": (1, _record),
     "settings": (1, lambda path: settings.load(path).sets),
@@ -55,14 +67,16 @@ PLACES: Final = {
     "core/model/state.py": "state",
     "core/model/manifest.py": "manifest",
     "builder/vault/undoformat.py": "undo",
+    "builder/digests/format.py": "digests",
     "builder/fixup/marker.py": "copy",
+    "recovery/found_order.py": "boot-order",
     "builder/fixup/cow.py": "",  # the kernel's own (dm-snapshot), and in memory only
 }
 """Modules that say which version of a format they write."""
 
 
 def named(path: Path) -> tuple[str, int]:
-    found = re.fullmatch(r"([a-z]+)-v(\d+)(\.[a-z]+)?", path.name)
+    found = re.fullmatch(r"([a-z-]+)-v(\d+)(\.[a-z]+)?", path.name)
     assert found, f"{path.name} is no name of a sample"
     return found[1], int(found[2])
 
