@@ -20,16 +20,13 @@ from core.errors import (
     ToolError,
     WriteFailed,
 )
+from core.errors.system import OF_A_DISK, reason_of
 
 NEXT: Final = (
     "Look at `dmesg`, the cable and `smartctl -a {disk}`, then run the same command again. If that "
     "fails, too, replace the disk and make a new copy with `dpsr prepare`."
 )
 _WRITING: Final = frozenset({errno.EROFS, errno.ENOSPC})
-_OF_A_DISK: Final = _WRITING | {
-    errno.EIO, errno.ENXIO, errno.ENODEV, errno.ENOMEDIUM, errno.EREMOTEIO, errno.ETIMEDOUT,
-    errno.EUCLEAN, errno.EBADMSG,
-}  # fmt: skip
 _GIVEN_UP: Final = frozenset({"offline", "transport-offline", "deleting", "dead"})
 """What the kernel says of a disk that does not answer any more."""
 _SYS: Final = Path("/sys/class/block")
@@ -71,11 +68,11 @@ def _explain(
         name = f"{disk} ({called})" if called else disk
         return DiskGone(f"The DPSR disk {name} went away in the middle: {reason}")
     if isinstance(reason, OSError):
-        if reason.errno not in _OF_A_DISK:
+        if reason.errno not in OF_A_DISK:
             return None
         kind = WriteFailed if reason.errno in _WRITING else ReadFailed
         where = reason.filename or disk
-        return kind(f"{where} cannot be used: {reason.strerror}.", NEXT.format(disk=disk))
+        return kind(f"{where} cannot be used: {reason_of(reason)}.", NEXT.format(disk=disk))
     if isinstance(reason, ReadFailed | WriteFailed | CommandFailed) and disk in str(reason):
         reason.hint = NEXT.format(disk=disk)
     return None

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from core.errors import StateUnreadable, UnknownFormat
+from core.errors.system import reason_of
 from core.files import sync_folder
 from core.model.state import FORMAT, PHASES, Phase, State
 from grub import envblock, sectors
@@ -139,7 +140,7 @@ def write_state(disk: str, offset: int, state: State) -> None:
     try:
         sector = sectors.size_of(disk)
     except OSError as error:
-        raise StateUnreadable(NOT_READ.format(disk=disk, why=error.strerror), FAILING) from None
+        raise StateUnreadable(NOT_READ.format(disk=disk, why=reason_of(error)), FAILING) from None
     if offset % sector:
         raise StateUnreadable(f"Byte {offset} of {disk} is no sector's start. Nothing was written.")
     if not before.startswith(envblock.SIGNATURE):
@@ -157,7 +158,7 @@ def write_state(disk: str, offset: int, state: State) -> None:
         sectors.write(disk, offset, block[:sector] + rest)
     except OSError as error:
         raise StateUnreadable(
-            f"The state block of {disk} could not be written: {error.strerror}.", FAILING
+            f"The state block of {disk} could not be written: {reason_of(error)}.", FAILING
         ) from None
     if read_state(disk, offset) != state:
         raise StateUnreadable(
@@ -169,7 +170,7 @@ def _read(disk: str, offset: int, size: int) -> bytes:
     try:
         return sectors.read(disk, offset, size)
     except OSError as error:
-        raise StateUnreadable(NOT_READ.format(disk=disk, why=error.strerror), FAILING) from None
+        raise StateUnreadable(NOT_READ.format(disk=disk, why=reason_of(error)), FAILING) from None
 
 
 def _check(pairs: Mapping[str, str], data: bytes) -> None:

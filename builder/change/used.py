@@ -17,6 +17,7 @@ import numpy as np
 
 from builder.change.free import Free
 from core.errors import CannotCopyFileSystem, ReadFailed
+from core.errors.system import reason_of
 from core.machine.mounts import parse_swaps
 from core.model.blockset import EMPTY, BlockSet
 
@@ -83,7 +84,7 @@ def used(mountpoint: str, size: int, records: int = _RECORDS, free: Free | None 
         what = f"The file system at {mountpoint} does not tell which of its blocks are in use"
         if error.errno in {errno.ENOTTY, errno.EOPNOTSUPP, errno.EINVAL}:
             raise CannotCopyFileSystem(f"{what}.") from error
-        raise ReadFailed(f"{what}: {error.strerror}.") from error
+        raise ReadFailed(f"{what}: {reason_of(error)}.") from error
     finally:
         os.close(folder)
     return free.used(size)

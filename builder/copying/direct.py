@@ -14,6 +14,7 @@ from collections.abc import Iterable
 from typing import Final, Protocol
 
 from core.errors import ReadFailed, WriteFailed
+from core.errors.system import reason_of
 
 _LONGEST: Final = 16 << 20
 
@@ -42,7 +43,7 @@ class Reader:
         try:
             self._file = _open(path, os.O_RDONLY)
         except OSError as error:
-            raise ReadFailed(f"{path} cannot be opened: {error.strerror}.") from error
+            raise ReadFailed(f"{path} cannot be opened: {reason_of(error)}.") from error
 
     def read_into(self, offset: int, view: memoryview) -> None:
         """Fill `view` from `offset` bytes on. Raises ReadFailed."""
@@ -54,7 +55,7 @@ class Reader:
                 if error.errno == errno.EINVAL and _give_up_direct(self._file):
                     continue
                 raise ReadFailed(
-                    f"{self._path} cannot be read at byte {offset + done}: {error.strerror}."
+                    f"{self._path} cannot be read at byte {offset + done}: {reason_of(error)}."
                 ) from error
             if count == 0:
                 raise ReadFailed(f"{self._path} ends at byte {offset + done}; more was expected.")
@@ -74,7 +75,7 @@ class SlotWriter:
             self.size = os.lseek(self._file, 0, os.SEEK_END)
             """Bytes that it has."""
         except OSError as error:
-            raise WriteFailed(f"{path} cannot be opened: {error.strerror}.") from error
+            raise WriteFailed(f"{path} cannot be opened: {reason_of(error)}.") from error
 
     def write(self, offset: int, view: memoryview) -> None:
         done = 0
@@ -85,7 +86,7 @@ class SlotWriter:
                 if error.errno == errno.EINVAL and _give_up_direct(self._file):
                     continue
                 raise WriteFailed(
-                    f"{self._path} cannot be written at byte {offset + done}: {error.strerror}."
+                    f"{self._path} cannot be written at byte {offset + done}: {reason_of(error)}."
                 ) from error
 
     def flush(self) -> None:
@@ -93,7 +94,7 @@ class SlotWriter:
             os.fsync(self._file)
         except OSError as error:
             raise WriteFailed(
-                f"{self._path} does not keep what is written to it: {error.strerror}."
+                f"{self._path} does not keep what is written to it: {reason_of(error)}."
             ) from error
 
     def close(self) -> None:

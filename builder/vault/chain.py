@@ -13,6 +13,7 @@ from typing import Final
 from builder.vault import manifests, undolog
 from builder.vault.undoread import UndoLog
 from core.errors import ReadFailed, UnknownFormat
+from core.errors.system import reason_of
 from core.files import sync_folder
 from core.model.manifest import Manifest
 from core.model.state import State
@@ -26,7 +27,8 @@ def readable(vault: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise ReadFailed(f"The vault at {vault} cannot be used: {error}.") from error
+        where = error.filename or vault
+        raise ReadFailed(f"The vault cannot be used, {where}: {reason_of(error)}.") from error
 
 
 def digest_of(vault: Path, txid: str) -> str:

@@ -26,6 +26,7 @@ from builder.vault.undolog import LogFile, NoRoom
 from builder.vault.undoread import UndoLog
 from core import points
 from core.errors import CopyDiffers, StateUnreadable, ToolError, VaultFull, WriteFailed
+from core.errors.system import reason_of
 from core.model.blockset import BlockSet
 from core.model.manifest import DigestFile, Manifest
 from core.model.state import State
@@ -269,7 +270,7 @@ class Transaction:
             except OSError as error:
                 if error.errno != errno.ENOSPC:
                     raise WriteFailed(
-                        f"The manifest cannot be written to the vault: {error.strerror}."
+                        f"The manifest cannot be written to the vault: {reason_of(error)}."
                     ) from error
                 if not self._more_room():
                     raise self._full() from None

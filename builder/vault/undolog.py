@@ -23,6 +23,7 @@ from builder.vault.undoformat import (
     seed_of,
 )
 from core.errors import WriteFailed
+from core.errors.system import reason_of
 from core.files import sync_folder
 
 STEP: Final = 16 << 20
@@ -119,7 +120,9 @@ class LogFile:
                 return os.open(self._path, how, 0o600)
             except OSError as error:
                 if error.errno != errno.ENOSPC:
-                    raise WriteFailed(f"{self._path} cannot be made: {error.strerror}.") from error
+                    raise WriteFailed(
+                        f"{self._path} cannot be made: {reason_of(error)}."
+                    ) from error
                 if not self._more_room():
                     raise NoRoom(str(self._path)) from None
 
@@ -180,4 +183,4 @@ class LogFile:
         self._broken = True
         if error.errno == errno.ENOSPC:  # room that was reserved, too, can turn out to be missing
             raise NoRoom(str(self._path)) from error
-        raise WriteFailed(f"{self._path} cannot be written: {error.strerror}.") from error
+        raise WriteFailed(f"{self._path} cannot be written: {reason_of(error)}.") from error

@@ -27,6 +27,7 @@ from builder.vault.undoformat import (
     seed_of,
 )
 from core.errors import UndoLogDamaged
+from core.errors.system import reason_of
 
 _WINDOW: Final = 4 << 20
 
@@ -61,7 +62,7 @@ class UndoLog:
         try:
             self._file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         except OSError as error:
-            raise UndoLogDamaged(f"{path} cannot be opened: {error.strerror}.") from error
+            raise UndoLogDamaged(f"{path} cannot be opened: {reason_of(error)}.") from error
         try:
             size = os.fstat(self._file).st_size
             self._size = size if until is None else min(size, until)
@@ -83,7 +84,7 @@ class UndoLog:
         try:
             os.fsync(self._file)
         except OSError as error:
-            raise UndoLogDamaged(f"{self._path} cannot be kept: {error.strerror}.") from error
+            raise UndoLogDamaged(f"{self._path} cannot be kept: {reason_of(error)}.") from error
 
     def records(self, *, need_seal: bool = False) -> Iterator[Found]:
         """The whole records in order, each checked. Raises UndoLogDamaged at the end of the log.
@@ -157,4 +158,4 @@ class UndoLog:
                 size -= len(part)
             return b"".join(parts)
         except OSError as error:
-            raise UndoLogDamaged(f"{self._path} cannot be read: {error.strerror}.") from error
+            raise UndoLogDamaged(f"{self._path} cannot be read: {reason_of(error)}.") from error

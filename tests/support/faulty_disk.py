@@ -29,6 +29,14 @@ _DATA: Final = {"pread", "preadv", "pwrite", "pwritev"}
 SECTOR: Final = 512
 
 
+def matters(request: str, manner: Manner) -> bool:
+    """Whether a request can fail in this manner, and not as in another one."""
+    name, path = request.split()
+    if manner == "full":
+        return path.startswith("vault") and name in _TAKES_ROOM
+    return manner in {"once", "gone"} or name in _DATA
+
+
 class FaultyDisk:
     """Fails at request number `at` (from 0); with `at` None it only counts, in `requests`."""
 

@@ -18,6 +18,7 @@ from core.errors import (
     UndoLogDamaged,
     WriteFailed,
 )
+from core.errors.system import reason_of
 
 DISK = "/dev/sdz"
 
@@ -43,10 +44,19 @@ def said(reason: ToolError | OSError, disk: str = DISK) -> ToolError:
 def test_what_the_system_says_becomes_an_error(
     number: int, kind: type[StepFailed], code: int
 ) -> None:
-    error = said(OSError(number, os.strerror(number), "/run/dpsr/vault/file"))
+    reason = OSError(number, os.strerror(number), "/run/dpsr/vault/file")
+    error = said(reason)
+    assert os.strerror(number) in str(error)
     assert (type(error), error.exit_code) == (kind, code)
-    assert str(error) == f"/run/dpsr/vault/file cannot be used: {os.strerror(number)}."
+    assert str(error) == f"/run/dpsr/vault/file cannot be used: {reason_of(reason)}."
     assert "smartctl -a /dev/sdz" in error.hint
+
+
+def test_words_that_mean_nothing_to_people_are_explained() -> None:
+    assert reason_of(OSError(errno.EIO, "Input/output error")) == (
+        "the disk reports an error (Input/output error)"
+    )
+    assert reason_of(OSError(errno.EACCES, "Permission denied")) == "Permission denied"
 
 
 def test_without_a_file_the_disk_is_named() -> None:
