@@ -6,6 +6,7 @@ from core.files import LOCK, lock
 from core.screen import Screen
 from core.settings import BackupSet
 from grub import order
+from grub.guard import PrimaryGuard
 from grub.primary import PrimaryMenu
 
 
@@ -23,6 +24,9 @@ def forget(name: str, screen: Screen) -> BackupSet:
         record.forget_record(name)
         after = before.without_set(name)
         settings.save(after)
-        for warning in PrimaryMenu().end(name, after.sets):
+        for warning in (
+            *PrimaryGuard().end(known.control_uuid),
+            *PrimaryMenu().end(name, after.sets),
+        ):
             screen.warn(warning)
     return known

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Commands of the technician, who changes what the machine starts: switch, card."""
+"""Commands of the technician, who changes what the machine starts: switch, guard, card."""
 
 import json
 import os
@@ -59,6 +59,39 @@ def switch(
     typer.echo(text, nl=False)
 
 
+def guard(
+    what: str = typer.Argument(..., metavar="on|off|status|reset", help="What to do with it."),
+    tries: int = typer.Option(3, min=1, max=9, help="Failed starts after which it acts."),
+    name: str = _NAME,
+    as_json: bool = _JSON,
+) -> None:
+    """Let GRUB start the DPSR disk by itself when this system fails to start again and again.
+
+    GRUB counts starts, and waits some seconds in which a person can stop it. Once it has acted,
+    the DPSR disk is started every time, until `dpsr guard reset` or `dpsr switch primary`.
+
+    Example: dpsr guard on --tries 3
+    """
+    if what not in {"on", "off", "status", "reset", "good"}:
+        raise typer.BadParameter("say on, off, status or reset", param_hint="on|off|status|reset")
+    if os.geteuid() != 0:
+        raise NotRoot("guard")
+    from dpsr import turns
+    from recovery import guard as room
+
+    if what == "on":
+        room.guard_on(name, tries)
+    elif what == "off":
+        room.guard_off()
+    elif what == "reset":
+        room.reset()
+    elif what == "good":
+        room.good_start()
+    found = room.status()
+    text = json.dumps(turns.as_data(found), indent=2) + "\n" if as_json else turns.guard(found)
+    typer.echo(text, nl=False)
+
+
 def card(
     output: Path = typer.Option(Path("dpsr-card.html"), help="The file to write."),
     name: str = _NAME,
@@ -91,6 +124,6 @@ def announce() -> None:
 
 def add_commands(app: typer.Typer) -> None:
     """Add this file's commands to the application."""
-    for command in (switch, card):
+    for command in (switch, guard, card):
         app.command()(command)
     app.command(hidden=True)(announce)

@@ -5,6 +5,7 @@ from typing import Any
 
 from core.model.plain import to_plain
 from grub.turn import Turn
+from recovery.guard import Watch
 from recovery.switch import TO, Standing
 
 
@@ -54,7 +55,24 @@ def as_text(found: Standing) -> str:
     return "\n".join(lines) + "\n"
 
 
-def as_data(found: Standing) -> dict[str, Any]:
+def guard(found: Watch) -> str:
+    """What the guard does."""
+    if not found.on:
+        return (
+            "The guard is off. `dpsr guard on` lets GRUB start the DPSR disk when this one fails.\n"
+        )
+    if found.over:
+        return (
+            "The guard HAS ACTED: this system failed too often, and the DPSR disk is started each\n"
+            "time. Next: if this system is well, `dpsr guard reset`.\n"
+        )
+    left = "its counter cannot be read" if found.left is None else f"{found.left} left"
+    return (
+        f"The guard is on: after {found.tries} failed starts ({left}) the DPSR disk is started.\n"
+    )
+
+
+def as_data(found: Standing | Watch) -> dict[str, Any]:
     """The same for programs."""
     data: dict[str, Any] = to_plain(found)
     return data

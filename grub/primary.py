@@ -115,7 +115,7 @@ class PrimaryMenu:
             if not (have("update-grub") and self.config.exists()):
                 return [] if not wanted else ["This system has no GRUB menu to put an entry into."]
             self._write(self.ours, wanted)
-            self._update()
+            self.update()
         except (ToolError, OSError) as reason:
             return [f"The primary's own menu could not be brought up to date: {reason}"]
         missing = [known.name for known in sets if not self._has(known)]
@@ -151,7 +151,7 @@ class PrimaryMenu:
 
         Raises NoWayThere where GRUB could not forget it afterwards, CannotWrite.
         """
-        if (reason := self._why_read_only()) is not None:
+        if (reason := self.why_read_only()) is not None:
             raise NoWayThere(
                 f"GRUB cannot write to {self.env} ({reason}), so it would start the same entry "
                 "again and again. Nothing was changed.",
@@ -178,7 +178,7 @@ class PrimaryMenu:
             except OSError as reason:
                 raise CannotWrite(f"{self.switched}: {reason.strerror}.") from None
         if self._default_is_ours(entry) != bool(entry):
-            self._update()
+            self.update()
         if self._default_is_ours(entry) != bool(entry):
             raise CannotWrite(
                 f"{self.config} does not name the wanted default after update-grub.",
@@ -214,7 +214,7 @@ class PrimaryMenu:
         except (CommandFailed, OSError) as reason:
             raise CannotWrite(f"{self.env} could not be written: {reason}.") from None
 
-    def _update(self) -> None:
+    def update(self) -> None:
         """update-grub, and its file on the disk. Raises CannotWrite."""
         try:
             run("update-grub", timeout=_UPDATE)
@@ -227,7 +227,7 @@ class PrimaryMenu:
                 "See what is wrong with `update-grub`, then run the same command again.",
             ) from None
 
-    def _why_read_only(self) -> str | None:
+    def why_read_only(self) -> str | None:
         """Why GRUB itself cannot write to its environment block; None: it can."""
         folder = str(self.env.parent)
         below = run("grub-probe", "--target=abstraction", folder).split()

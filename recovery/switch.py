@@ -16,6 +16,7 @@ from core.namespace import go_private
 from core.screen import Screen
 from grub import turn
 from grub.efibootmgr import BootManager, Efibootmgr
+from grub.guard import PrimaryGuard
 from grub.nvram import Nvram
 from grub.order import bring_about
 from grub.primary import PrimaryMenu, entry_id
@@ -31,6 +32,7 @@ BY_HAND: Final = (
     "When the machine starts, its own disk's menu appears: choose its first entry there, or take "
     "the disk in the BIOS's boot menu. Then run `dpsr switch primary` there."
 )
+_GUARD: Final = PrimaryGuard()
 TO: Final = {"dpsr": "the DPSR disk", "primary": "the primary"}
 
 
@@ -123,7 +125,13 @@ def refuse_incomplete(sides: Sides) -> None:
         )
 
 
-def by_firmware(sides: Sides, wanted: Turn, manager: BootManager, screen: Screen) -> None:
+def by_firmware(
+    sides: Sides,
+    wanted: Turn,
+    manager: BootManager,
+    screen: Screen,
+    guard: PrimaryGuard = _GUARD,
+) -> None:
     """By the firmware's boot entries. Raises CannotWrite, NoWayThere, BootOrderFailed."""
     was = sides.state
     try:
@@ -159,12 +167,22 @@ def by_firmware(sides: Sides, wanted: Turn, manager: BootManager, screen: Screen
         raise BootOrderFailed(
             f"{reason} As it is, the next start goes to {where}.", IN_MENU
         ) from None
-    _mark(sides, wanted)
+    _mark(sides, wanted, guard)
 
 
-def by_menu(sides: Sides, wanted: Turn, menu: PrimaryMenu, screen: Screen) -> None:
+def by_menu(
+    sides: Sides,
+    wanted: Turn,
+    menu: PrimaryMenu,
+    screen: Screen,
+    guard: PrimaryGuard = _GUARD,
+) -> None:
     """By GRUB's menu on the primary, for machines with BIOS. Raises CannotWrite, NoWayThere."""
     if sides.here == "dpsr":
+        if wanted == Turn("primary") and guard.facts() is not None:
+            sides.write(sides.state.with_primary("1"))
+            screen.note("The guard lets the primary start again")
+            return
         raise NoWayThere(
             "A BIOS starts the disks in an order that only its own setup can change, and the menu "
             "in which dpsr chooses lies on the primary. Nothing was changed.",
@@ -186,7 +204,7 @@ def by_menu(sides: Sides, wanted: Turn, menu: PrimaryMenu, screen: Screen) -> No
             sides.write(sides.state.with_trial(""))
         menu.start_always(ours if wanted.to == "dpsr" else "")
         menu.forget_once()
-    _mark(sides, wanted)
+    _mark(sides, wanted, guard)
     if menu.chosen() and wanted.to == "primary" and wanted.once:
         screen.note("The start after that goes to the DPSR disk again")
 
@@ -202,7 +220,7 @@ def _keep_order(sides: Sides, before: Nvram) -> None:
     sides.write(state)
 
 
-def _mark(sides: Sides, done: Turn) -> None:
+def _mark(sides: Sides, done: Turn, guard: PrimaryGuard) -> None:
     """Afterwards: cut off before, a trial that is none in the block only makes an update ask."""
     state = sides.state
     # Started before, and not as a trial: there is work on the copy, which nobody gave up.
@@ -211,6 +229,10 @@ def _mark(sides: Sides, done: Turn) -> None:
         state = state.with_trial("1")
     if done.to == "primary" and not done.once:
         state = state.with_order("")
+        if sides.here == "primary":
+            guard.reset()
+        elif guard.facts() is not None:  # as the primary's was when it was copied
+            state = state.with_primary("1")
         if sides.here == "primary" and not state.booted:
             state = state.with_trial("")
     sides.write(state)

@@ -201,8 +201,8 @@ class Transaction:
             taken=manifest.taken,
             txid=self.txid,
             slot=self._before.slot,
-            # What was done in a trial is overwritten by now: the next start is none.
-            extra=self._before.with_trial("").extra,
+            # What was done on the copy is overwritten by now; what was asked there is over.
+            extra=self._before.with_trial("").with_primary("").extra,
         )
         with deferred():
             self._commit_tried = True

@@ -341,3 +341,10 @@ class CannotWrite(Refused):
 
     exit_code = 48
     hint = "Choose the disk in the firmware's boot menu when the machine starts."
+
+
+class GuardImpossible(Refused):
+    """GRUB has no place on this machine where it could count starts."""
+
+    exit_code = 49
+    hint = "Without it a person chooses the DPSR disk; `dpsr card` prints how."

@@ -16,6 +16,7 @@ _TXID: Final = re.compile(r"[0-9a-f]{32}")
 _RESCUE: Final = "rescue"
 _ORDER: Final = "order"
 _TRIAL: Final = "trial"
+_PRIMARY: Final = "primary"
 _UUID: Final = re.compile(r"[0-9A-Za-z-]{4,36}")
 
 
@@ -71,6 +72,10 @@ class State:
     def with_trial(self, trial: str) -> "State":
         """The same with another mark; an empty one takes it away."""
         return self._with(_TRIAL, trial)
+
+    def with_primary(self, wanted: str) -> "State":
+        """The same; `1`: the guard in the primary's GRUB is to try the primary again."""
+        return self._with(_PRIMARY, wanted)
 
     def _key(self, name: str) -> str:
         return dict(self.extra).get(name, "")

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from core.run import have, run
+from grub.guard import PANIC, Facts, script
 from grub.primary import SWITCHED, menu
 from grub.turn import Turn
 from recovery import emit
@@ -29,9 +30,9 @@ def test_shells_parse_what_is_emitted(turn: Turn, tmp_path: Path) -> None:
         emit.by_firmware(FACTS, turn, nvram, WISH),
         emit.by_menu(FACTS, turn, "dpsr", menu([SET])),
     )
-    for script in scripts:
+    for text in scripts:
         path = tmp_path / "script"
-        path.write_text(script)
+        path.write_text(text)
         run("sh", "-n", str(path))
         if have("shellcheck"):
             run("shellcheck", "--severity=warning", str(path))
@@ -48,3 +49,22 @@ def test_whoever_wants_the_primary_has_time_to_choose_it(
     path.write_text(SWITCHED.format(id="dpsr"))
     code = f'set -e; GRUB_TIMEOUT="{given}"; . {path}; echo "$GRUB_DEFAULT $GRUB_TIMEOUT"'
     assert run("sh", "-c", code).split() == ["dpsr", timeout]
+
+
+@pytest.mark.parametrize("esp", ["", "1A2B-3C4D"])
+def test_grub_parses_the_guard(esp: str) -> None:
+    text = script(Facts(3, "D0D0-1234", "/boot/grub/dpsr-guard.env", esp))
+    run("grub-script-check", "--verbose", given=text.encode())
+
+
+@pytest.mark.parametrize(
+    ("given", "wanted"), [("quiet", "quiet panic=30"), ("quiet panic=5", "quiet panic=5")]
+)
+def test_a_panic_of_the_users_own_stays(given: str, wanted: str, tmp_path: Path) -> None:
+    path = tmp_path / "guard.cfg"
+    path.write_text(PANIC)
+    code = (
+        f'set -e; GRUB_CMDLINE_LINUX="{given}"; GRUB_CMDLINE_LINUX_DEFAULT=; . {path}; '
+        'echo "$GRUB_CMDLINE_LINUX"'
+    )
+    assert run("sh", "-c", code).strip() == wanted

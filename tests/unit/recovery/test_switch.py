@@ -11,6 +11,7 @@ from core.model.state import State
 from core.screen import PlainScreen
 from dpsr.turns import as_data, as_text, done
 from grub import order
+from grub.guard import Facts, PrimaryGuard, script
 from grub.primary import PrimaryMenu
 from grub.turn import Turn
 from recovery import announce, found_order, switch
@@ -154,6 +155,19 @@ def test_by_bios_the_copy_cannot_choose_and_says_what_a_person_does(tmp_path: Pa
     with pytest.raises(NoWayThere) as told:
         switch.by_menu(sides(tmp_path, "dpsr", "bios"), PRIMARY, PrimaryMenu(), PlainScreen())
     assert "menu" in told.value.hint
+
+
+def test_from_the_copy_the_guard_is_told_to_try_the_primary_again(tmp_path: Path) -> None:
+    guard = PrimaryGuard(ours=tmp_path / "guard.cfg")
+    guard.ours.write_text(script(Facts(3, "D0D0-1234", "/boot/grub/dpsr-guard.env")))
+    switch.by_menu(
+        there := sides(tmp_path, "dpsr", "bios"), PRIMARY, PrimaryMenu(), PlainScreen(), guard
+    )
+    assert dict(there.state.extra)["primary"] == "1"
+    nvram = firmware(OURS, DEBIAN)
+    switch.by_firmware(uefi := sides(tmp_path, "dpsr"), PRIMARY, nvram, PlainScreen(), guard)
+    assert dict(uefi.state.extra)["primary"] == "1"
+    assert nvram.order == [1, 0]
 
 
 def test_a_long_order_is_kept_on_the_primary_alone(record: Path) -> None:
