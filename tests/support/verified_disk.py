@@ -16,7 +16,7 @@ from builder import verify
 from builder.copying.direct import Reader, SlotWriter
 from builder.digests.keeper import Keeper, Wanted
 from builder.target import Held
-from builder.vault import fingerprint, manifests
+from builder.vault import fingerprint, manifests, unlike
 from builder.vault.undoformat import LogSlot
 from builder.verify import Report
 from core.model.blockset import BlockSet
@@ -84,13 +84,13 @@ class Disk:
             ),
         )
         last = self.manifest
-        held = Held(state, self.vault, last, fingerprint.touched(last, target.path))
-        rotten = verify._need_rest(held, target)
+        held = Held(state, self.vault, last, unlike.examine(self.vault, last, target.path))
+        verify.need_digests(held)
         with (
             mock.patch.object(verify._Verifier, "_control", return_value=([], [])),
             verify._digests(held) as stack,
         ):
-            return verify._Verifier(target, held, stack, Silent(), repair, rotten).run()
+            return verify._Verifier(target, held, stack, Silent(), repair).run()
 
 
 def make(folder: Path, block: int = 4096) -> Disk:
