@@ -9,6 +9,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import Final
 
+from builder import trouble
 from builder.change import superblock
 from builder.check import names, scan, sums, vault
 from builder.check.mend import mend
@@ -33,10 +34,10 @@ STARTED: Final = (
     "The copy was started or written to since its backup: its digests speak of what it was before."
 )
 HALF: Final = "The last run on the DPSR disk was interrupted. Nothing was read."
+LOST: Final = "The manifest of the backup on the DPSR disk is damaged or missing."
 NONE: Final = "There are no digests on the DPSR disk yet: an older version of dpsr made this copy."
 BAD: Final = "The digests on the DPSR disk cannot be read: {reason}"
 BY_UPDATE: Final = "`dpsr update --full` brings it again"
-BY_DISCARDING: Final = "`dpsr update --full --discard-work-on-copy` brings it again"
 NOT_NEEDED: Final = "nothing needs it"
 
 
@@ -98,10 +99,14 @@ def verify(name: str, screen: Screen, *, repair: bool = False) -> Report:
     with lock(LOCK, "verify"):
         go_private()
         target = find_target(settings.load(), name)
-        with locked(target.disk.path), _held(target, screen, repair=repair) as held:
-            rotten = _need_rest(held)
+        with (
+            trouble.named(target.disk.path, target.disk.serial),
+            locked(target.disk.path),
+            _held(target, screen, repair=repair) as held,
+        ):
+            need_digests(held)
             with _digests(held) as stack:
-                return _Verifier(target, held, stack, screen, repair, rotten).run()
+                return _Verifier(target, held, stack, screen, repair).run()
 
 
 @contextmanager
@@ -118,16 +123,19 @@ def _held(target: Target, screen: Screen, *, repair: bool) -> Iterator[Held]:
         raise NotVerified(HALF, "`dpsr update`, or `dpsr verify --repair`, brings it to an end.")
     with vault_unchanged(target.vault) as folder:
         with chain.readable(folder):
-            last = manifests.read(folder, state.txid)
+            last = manifests.whole(folder, state.txid)
+            if last is None:
+                raise NotVerified(LOST)
             found = unlike.examine(folder, last, target.path)
         yield Held(state, folder, last, found)
 
 
-def _need_rest(held: Held) -> frozenset[str]:
-    """Slots whose superblock or journal is damaged. Raises NotVerified when the copy was booted."""
+def need_digests(held: Held) -> None:
+    """Raise NotVerified when the newest manifest does not speak of what the slots hold."""
     if held.worked_on:
         raise NotVerified(STARTED, "The next `dpsr update` makes new ones.")
-    return frozenset(each.slot for each in held.unlike)
+    if held.last.txid != held.state.txid:
+        raise NotVerified(LOST)
 
 
 @contextmanager
@@ -149,7 +157,6 @@ class _Verifier:
     stack: Stack
     screen: Screen
     repair: bool
-    rotten: frozenset[str]
 
     def run(self) -> Report:
         """The whole of it."""
@@ -209,15 +216,14 @@ class _Verifier:
                 slot.name, slot.mountpoint, what, offsets,
                 len(found.unreadable.intersection(blocks)),
                 len(mended.intersection(blocks)),
-                self._remedy(slot, what, fixed=fixed),
+                self._remedy(what, fixed=fixed),
             )  # fmt: skip
 
-    def _remedy(self, slot: SlotState, what: str, *, fixed: bool) -> str:
+    def _remedy(self, what: str, *, fixed: bool) -> str:
         if what == names.FREE:
             return NOT_NEEDED
-        how = BY_DISCARDING if slot.name in self.rotten else BY_UPDATE
         why = "it was made for the copy" if fixed else "the primary has something else there by now"
-        return f"{why}: {how}" if self.repair else how
+        return f"{why}: {BY_UPDATE}" if self.repair else BY_UPDATE
 
     def _mend(self, slot: SlotState, device: str, found: scan.Scanned) -> set[int]:
         mount = self.target.machine.mount_at(slot.mountpoint)

@@ -85,12 +85,12 @@ class Disk:
         )
         last = self.manifest
         held = Held(state, self.vault, last, unlike.examine(self.vault, last, target.path))
-        rotten = verify._need_rest(held)
+        verify.need_digests(held)
         with (
             mock.patch.object(verify._Verifier, "_control", return_value=([], [])),
             verify._digests(held) as stack,
         ):
-            return verify._Verifier(target, held, stack, Silent(), repair, rotten).run()
+            return verify._Verifier(target, held, stack, Silent(), repair).run()
 
 
 def make(folder: Path, block: int = 4096) -> Disk:

@@ -107,7 +107,7 @@ def test_a_damaged_superblock_is_no_boot(disk: Disk, at: int) -> None:
     report = disk.verify(repair=True)
     assert list(offsets(report)) == [0]
     assert report.mended == 0
-    assert "--discard-work-on-copy" in report.damages[0].remedy
+    assert "update" in report.damages[0].remedy
 
 
 def test_a_copy_that_was_started_cannot_be_verified(disk: Disk) -> None:
