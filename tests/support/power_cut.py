@@ -10,7 +10,7 @@ names are kept only by a sync of their folder: stricter than any real disk and f
 import os
 import random
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +19,7 @@ from unittest import mock
 
 SECTOR: Final = 512
 How = Literal["none", "all", "last", "but-last", "some"]
+_SHARES: Final = (0.1, 0.5, 0.9)
 HOWS: Final[tuple[How, ...]] = ("none", "all", "last", "but-last", "some")
 
 
@@ -260,21 +261,47 @@ def _kept(old: bytes, events: list[Write | Resize]) -> bytes:
 
 def _torn(old: bytes, events: list[Write | Resize], dice: random.Random) -> bytes:
     """Each sector as any of the writes left it, the length as any of them."""
-    share = dice.choice((0.1, 0.5, 0.9))
+    share = dice.choice(_SHARES)
     size = len(_kept(old, events[: dice.randint(0, len(events))]))
     now = bytearray(old)
     for event in events:
         if isinstance(event, Resize):
             continue
-        at = event.offset
-        end = at + len(event.data)
-        now.extend(bytes(max(end - len(now), 0)))
-        while at < end:
-            stop = min(end, at - at % SECTOR + SECTOR)
-            if dice.random() < share:
-                now[at:stop] = event.data[at - event.offset : stop - event.offset]
-            at = stop
+        now.extend(bytes(max(event.offset + len(event.data) - len(now), 0)))
+        for piece in _sectors(event, share, dice):
+            now[piece.offset : piece.offset + len(piece.data)] = piece.data
     return bytes(now[:size].ljust(size, b"\0"))
+
+
+def surviving(writes: Sequence[Write], how: How, dice: random.Random) -> Iterator[Write]:
+    """Which of these writes, none of them flushed, a disk holds after a power cut, in order.
+
+    `some`: any of their sectors; where two of them wrote to one, either may be the last.
+    """
+    if how != "some":
+        yield from _chosen(list(writes), how)
+        return
+    share = dice.choice(_SHARES)
+    for write in writes:
+        yield from _sectors(write, share, dice)
+
+
+def _sectors(write: Write, share: float, dice: random.Random) -> Iterator[Write]:
+    """About this share of the write's sectors; those that lie side by side as one."""
+    at, end, begun = write.offset, write.offset + len(write.data), -1
+    while at < end:
+        if dice.random() < share:
+            begun = at if begun < 0 else begun
+        elif begun >= 0:
+            yield _part(write, begun, at)
+            begun = -1
+        at += SECTOR - at % SECTOR
+    if begun >= 0:
+        yield _part(write, begun, end)
+
+
+def _part(write: Write, start: int, end: int) -> Write:
+    return Write(write.file, start, write.data[start - write.offset : end - write.offset])
 
 
 def _resized(now: bytearray, event: Resize) -> bytearray:
