@@ -20,7 +20,8 @@ PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 PACKAGES: Final[Mapping[str, str]] = {
     "blkid": "util-linux", "blockdev": "util-linux", "depmod": "kmod", "dmsetup": "dmsetup",
-    "dumpe2fs": "e2fsprogs", "e2fsck": "e2fsprogs", "efibootmgr": "efibootmgr",
+    "debugfs": "e2fsprogs", "dumpe2fs": "e2fsprogs", "e2fsck": "e2fsprogs",
+    "efibootmgr": "efibootmgr",
     "fatlabel": "dosfstools", "findmnt": "util-linux", "fsck.fat": "dosfstools",
     "grub-editenv": "grub-common", "grub-install": "grub2-common",
     "grub-mkrelpath": "grub-common", "grub-probe": "grub-common",

@@ -20,6 +20,7 @@ SUMS: Final = "sums"
 LF: Final = b"\n"
 _FIRST: Final = "dpsr-sums 1"
 _LOADER: Final = Path("dpsr")
+_GRUB: Final = ("EFI", "grub")
 _RESCUE: Final = "dpsr/r-*"
 _BOOT_CODE: Final = 440
 """Bytes of a disk's first sector that are program; the disk's signature and a table follow."""
@@ -98,11 +99,12 @@ def decode(data: bytes) -> dict[str, str] | None:
 
 
 def _loader(control: Path) -> Iterator[str]:
-    for top, folders, files in os.walk(control):
-        here = Path(top).relative_to(control)
-        folders[:] = sorted(name for name in folders if str(here / name) != str(_LOADER))
-        # GRUB itself writes to its environment.
-        yield from (str(here / name) for name in sorted(files) if name != "grubenv")
+    for folder in _GRUB:
+        for top, folders, files in os.walk(control / folder):
+            here = Path(top).relative_to(control)
+            folders.sort()
+            # GRUB itself writes to its environment.
+            yield from (str(here / name) for name in sorted(files) if name != "grubenv")
 
 
 def _write(path: Path, found: Mapping[str, str]) -> None:

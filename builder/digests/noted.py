@@ -28,8 +28,8 @@ from builder.digests.blocks import (
 )
 from core.model.blockset import BlockSet
 
-LOT: Final = 1 << 18
-"""Digests that are kept in memory: 4 MiB, and three times that while they are sorted."""
+LOT: Final = 1 << 17
+"""Digests that are kept in memory: 2 MiB, and three times that while they are sorted."""
 _SLOT: Final = 48
 """Bits of a block's number; the slot's stands above."""
 

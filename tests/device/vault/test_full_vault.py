@@ -2,6 +2,7 @@
 """A vault that is full: older generations make room, else the update goes back."""
 
 import contextlib
+import errno
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,11 +10,13 @@ from pathlib import Path
 import pytest
 
 from builder.copying import undo
+from builder.digests import keeper
 from builder.vault import chain, undolog
 from core.errors import (
     VaultFull,
 )
 from core.run import run
+from tests.support import digest_oracle
 from tests.support.block import image, loop, mounted
 from tests.support.vault_disk import (
     VaultDisk,
@@ -45,13 +48,45 @@ def small_vault(
 
 def test_the_oldest_generations_make_room(small_vault: VaultDisk) -> None:
     disk = small_vault
+    contents = {}
     for seed in range(2, 14):
         disk.update(next_content(disk.content, seed, 20))
-    known = [each.generation for each in chain.generations(disk.vault, disk.state)]
+        contents[seed] = disk.content
+    kept = chain.generations(disk.vault, disk.state)
+    known = [each.generation for each in kept]
     assert known[0] == 13
     assert 2 <= len(known) < 12
     assert any("dropped" in line for line in disk.screen.said)
+    for manifest in kept:
+        digest_oracle.check(disk.vault, manifest, contents[manifest.generation])
+    named = {each.file for manifest in kept for each in manifest.digests}
+    assert {path.name for path in disk.vault.glob("digests-*")} == named
     disk.roll_back(known[-1])
+
+
+def test_digests_that_do_not_fit_make_room_as_a_log_does(
+    small_vault: VaultDisk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """First by being shorter, then by dropping generations; else the update goes back."""
+    disk = small_vault
+    for seed in (2, 3):
+        disk.update(next_content(disk.content, seed))
+    put, left = keeper._Out.drain, 2
+
+    def drain(self: keeper._Out) -> None:
+        nonlocal left
+        left -= 1
+        if left >= 0:
+            raise OSError(errno.ENOSPC, "no room")
+        put(self)
+
+    monkeypatch.setattr(keeper._Out, "drain", drain)
+    manifest = disk.update(next_content(disk.content, 4))
+    digest_oracle.check(disk.vault, manifest, disk.content)
+    assert [each.generation for each in chain.generations(disk.vault, disk.state)] == [4, 3, 2]
+    left = 1 << 20
+    with no_change(disk), pytest.raises(VaultFull):
+        disk.update(next_content(disk.content, 5))
 
 
 def test_without_any_left_the_update_goes_back(small_vault: VaultDisk) -> None:
