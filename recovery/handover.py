@@ -31,9 +31,15 @@ RESTARTS: Final = "The machine restarts now, and starts the copy then."
 
 
 def start_copy(
-    disk: str, state_at: int, state: State, slots: Iterable[str], screen: Screen
+    disk: str,
+    state_at: int,
+    state: State,
+    slots: Iterable[str],
+    screen: Screen,
+    *,
+    only_restart: bool = False,
 ) -> bool:
-    """Start the copy. `slots`: devices of its slots.
+    """Start the copy. `slots`: devices of its slots. `only_restart`: by none of the other ways.
 
     Returns True when its root file system is mounted at $rootmnt and the initrd is to go on from
     there. Raises StepFailed: there is nothing that could be started.
@@ -47,14 +53,14 @@ def start_copy(
     with mounted(boot, "boot", *_READ_ONLY, fstype="ext4") as folder:
         entry = chosen(folder)
         screen.step(f"Starting the copy: {entry.title}")
-        loaded = _load(folder, entry, screen)
+        loaded = not only_restart and _load(folder, entry, screen)
     if loaded:
         try:
             kexec.go()
         except OSError as reason:
             screen.note(f"It did not start ({reason}). Trying another way.")
     root = by_uuid.get(entry.root)
-    if root is not None and _goes_on(root):
+    if root is not None and not only_restart and _goes_on(root):
         screen.note(GOES_ON)
         return True
     screen.note(RESTARTS)

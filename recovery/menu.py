@@ -84,9 +84,9 @@ def ask(
     None when `over` has become true meanwhile. Waits for ever.
     """
     menu = Menu(tuple(lines))
-    screen.step(question)
-    screen.lines([*menu.text(), f"  {_HELP}"])
     with _listening(screen.paths) as consoles:
+        screen.step(question)
+        screen.lines([*menu.text(), f"  {_HELP}"])
         rests = dict.fromkeys(consoles, b"")
         looked = time.monotonic()
         while True:

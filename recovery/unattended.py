@@ -107,7 +107,9 @@ def main() -> int:
     screen = ConsoleScreen()
     screen.clear()
     screen.step(HEAD)
-    return Rescue(screen, asked_for(line)).run(asks_older="dpsr.older" in line.split())
+    words = line.split()
+    rescue = Rescue(screen, asked_for(line), only_restart="dpsr.restart" in words)
+    return rescue.run(asks_older="dpsr.older" in words)
 
 
 def asked_for(line: str) -> str:
@@ -117,11 +119,15 @@ def asked_for(line: str) -> str:
 
 
 class Rescue:
-    """What the rescue system does with the disk `guid`."""
+    """What the rescue system does with the disk `guid`.
 
-    def __init__(self, screen: ConsoleScreen, guid: str) -> None:
+    `only_restart`: the copy is started through the firmware, where the other ways do not work.
+    """
+
+    def __init__(self, screen: ConsoleScreen, guid: str, *, only_restart: bool = False) -> None:
         self.screen = screen
         self.guid = guid
+        self.only_restart = only_restart
 
     def run(self, *, asks_older: bool) -> int:
         """Do what the disk's state calls for, then what a person wants, until the copy starts."""
@@ -166,7 +172,9 @@ class Rescue:
         return state
 
     def _start(self, copy: Copy, state: State) -> bool:
-        return handover.start_copy(copy.disk, copy.state_at, state, copy.slots, self.screen)
+        return handover.start_copy(
+            copy.disk, copy.state_at, state, copy.slots, self.screen, only_restart=self.only_restart
+        )
 
     def _try(self, todo: Callable[[], bool]) -> bool:
         try:
