@@ -26,7 +26,7 @@ from tests.support.checks import none_of
 from tests.support.faulty_in_qemu import Rule, failing, failing_at, requests
 from tests.support.scenario import DPSR, Story
 
-pytestmark = pytest.mark.timeout(1200)
+pytestmark = [pytest.mark.timeout(1200), pytest.mark.full]
 
 RECIPE: Final = Recipe(13, "uefi", "gpt", bus="scsi")
 READY: Final = "ready"
