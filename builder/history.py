@@ -4,6 +4,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from builder import trouble
 from builder.target import find_target
 from builder.vault import chain
 from builder.vault.mend import vault_unchanged
@@ -34,7 +35,10 @@ def history(name: str) -> tuple[Generation, ...]:
         go_private()
         target = find_target(settings.load(), name)
         state = read_state(target.disk.path, target.known.state_offset)
-        with vault_unchanged(target.vault) as vault:
+        with (
+            trouble.named(target.disk.path, target.disk.serial),
+            vault_unchanged(target.vault) as vault,
+        ):
             return generations_in(vault, state)
 
 

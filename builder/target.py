@@ -178,10 +178,15 @@ def opened(target: Target, screen: Screen) -> Iterator[Held]:
     except Ended as reason:
         _, reason.disk_holds = holding_now(target)
         raise
-    with vault_at(target.vault, "noatime") as vault:
-        with chain.readable(vault):
-            last, lost = _last(vault, state)
-            found = unlike.examine(vault, last, target.path)
+    with ExitStack() as stack:
+        try:
+            vault = stack.enter_context(vault_at(target.vault, "noatime"))
+            with chain.readable(vault):
+                last, lost = _last(vault, state)
+                found = unlike.examine(vault, last, target.path)
+        except ToolError as reason:
+            reason.disk_holds = reason.disk_holds or holding(state)
+            raise
         back = unlike.older(state, record.read_record(target.known.name))
         yield Held(state, vault, last, found, tuple(filter(None, (back, lost))))
 
@@ -193,9 +198,7 @@ def _last(vault: Path, state: State) -> tuple[Manifest, str]:
         return last, ""
     others = sorted(manifests.readable(vault), key=lambda each: each.generation)
     if not others:
-        reason = ReadFailed("The vault of the DPSR disk has lost all its manifests.", NO_MANIFEST)
-        reason.disk_holds = holding(state)
-        raise reason
+        raise ReadFailed("The vault of the DPSR disk has lost all its manifests.", NO_MANIFEST)
     return others[-1], f"the manifest of generation {state.gen}"
 
 

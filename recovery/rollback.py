@@ -87,7 +87,10 @@ def ways(name: str) -> Ways:
         go_private()
         target = find_target(settings.load(), name)
         state = read_state(target.disk.path, target.known.state_offset)
-        with vault_unchanged(target.vault) as vault:
+        with (
+            trouble.named(target.disk.path, target.disk.serial),
+            vault_unchanged(target.vault) as vault,
+        ):
             known = generations_in(vault, state)
             found: tuple[Unlike, ...] = ()
             if state.state == "clean" and known:

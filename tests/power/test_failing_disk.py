@@ -26,7 +26,7 @@ from tests.support.checks import none_of
 from tests.support.faulty_in_qemu import Rule, failing, failing_at, requests
 from tests.support.scenario import DPSR, Story
 
-pytestmark = pytest.mark.timeout(1200)
+pytestmark = [pytest.mark.timeout(1200), pytest.mark.full]
 
 RECIPE: Final = Recipe(13, "uefi", "gpt", bus="scsi")
 READY: Final = "ready"
@@ -51,12 +51,14 @@ class Fault:
 
 
 ALL: Final = Rule(("read", "write", "flush"), once=False)
+KEPT: Final = "does not keep|cannot be written"
+"""By which sync the error is met first; the vault's journal has some of its own."""
 LATER: Final = "does that first"
 
 FAULTS: Final = {
     "a read fails": Fault("updating", Rule(("read",)), 52, "cannot be read at byte", small=True),
     "a write fails": Fault("destroyed", Rule(("write",)), 53, "cannot be written", small=True),
-    "a flush fails": Fault("written", Rule(("flush",)), 53, "does not keep", small=True),
+    "a flush fails": Fault("written", Rule(("flush",)), 53, KEPT, small=True),
     "it is pulled out": Fault("overwritten", None, 69, "went away", LATER, small=True),
     "it is pulled out late": Fault("manifest-written", None, 69, "went away", LATER),
     "the state cannot be written": Fault("undo-created", Rule(("write",)), 60, "state block"),
@@ -164,7 +166,7 @@ def test_a_failing_disk_is_told_and_the_next_update_heals(bench: Bench, what: st
     bench.begin()
     said = fail(bench, fault)
     assert said.status == fault.code, f"{said.status}: {said.out}{said.err}"
-    assert fault.says in said.err
+    assert re.search(fault.says, said.err), said.err
     assert "Traceback" not in said.err
     assert ("smartctl -a" if fault.rule else "Look at its cable") in said.err, said.err
     assert fault.holds in said.err, said.err

@@ -241,3 +241,26 @@ def test_a_full_vault_does_not_stop_it(tmp_path: Path) -> None:
         command.stopped_at("replay-content", signal.SIGKILL, *BACK)
         well(command.run(*BACK))
         holds(command, 1)
+
+
+def test_a_vault_that_is_no_more(command: Command) -> None:
+    with open(command.device, "r+b") as stream:
+        stream.write(bytes(command.image.stat().st_size))
+    for words in (BACK, ("rollback",)):
+        said = command.run(*words)
+        assert said.status in {51, 52}, said
+        assert "Traceback" not in said.err
+    said = command.run(*BACK)
+    assert "The DPSR disk holds generation 3" in said.err
+    holds(command, 3)
+
+
+def test_a_vault_that_lost_its_manifests(command: Command, tmp_path: Path) -> None:
+    with mounted(command.device, tmp_path / "mnt") as vault:
+        for path in vault.glob("manifest-*"):
+            path.unlink()
+    said = command.run(*BACK)
+    assert said.status == 52, said
+    assert "has lost all its manifests" in said.err
+    assert "The DPSR disk holds generation 3" in said.err
+    assert "`dpsr prepare --again` makes it anew" in said.err
