@@ -45,7 +45,8 @@ function dpsr_failover {{
   set state=
   set primary=
   if [ -z "$dpsr_c" ]; then
-    echo "This system failed to start {tries} times, and the DPSR disk does not answer. Going on."
+    echo "This system failed to start {tries} times, and the DPSR disk does not answer."
+    echo "Going on with this one."
   else
     if load_env -f ($dpsr_c)/dpsr/state state primary; then true; fi
     if [ "$primary" = 1 ]; then
@@ -56,7 +57,8 @@ function dpsr_failover {{
       unset dpsr_over
       if save_env -f $dpsr_env dpsr_left dpsr_over; then true; fi
     elif [ "$state" = building ]; then
-      echo "This system failed to start {tries} times, and there is no complete copy. Going on."
+      echo "This system failed to start {tries} times, and there is no complete copy."
+      echo "Going on with this one."
     else
       echo
       echo "This system failed to start {tries} times. THE DPSR DISK IS STARTED INSTEAD."

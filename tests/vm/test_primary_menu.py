@@ -4,7 +4,6 @@
 The primary is a second disk with GRUB on it, whose menu is put together as grub-mkconfig would.
 """
 
-import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -23,19 +22,16 @@ from images.guest import Guest
 from images.vm import Bus, DiskSpec, Firmware
 from tests.support import grubdisk
 from tests.support.grubdisk import CONTROL, GrubDisk
+from tests.support.guard_entry import guard_entry
 from tests.support.two_sides import SET
 
 pytestmark = pytest.mark.full
 
-ROOT: Final = Path(__file__).parents[2]
 SLOT: Final = "6f2c2b1e-5f0c-4f6a-9c1e-0d5b7a3e9f10"
 STATE: Final = State("clean", 12, "2025-11-22T03:00:05+00:00", "0" * 32, slot=SLOT)
 COPY: Final = "echo 'the copy was started'\nhalt\n"
 GOOD: Final = "echo 'the primary was started'\n  sleep 1\n  halt"
 WRECKED: Final = "linux /no/kernel"
-AGAIN: Final = re.search(
-    r"<<-'END'\n(.*?)\n\t+END", (ROOT / "packaging/grub.d/42_dpsr").read_text(), re.DOTALL
-)
 HEAD: Final = """\
 serial --unit=0 --speed=115200
 terminal_input console serial
@@ -80,10 +76,9 @@ class Two:
         self.entry = f"menuentry 'Debian' --id debian {{\n  {entry}\n}}\n"
 
     def write(self, guard: str = "", once: str = "") -> None:
-        assert AGAIN is not None
-        again = re.sub(r"^\t+", "", AGAIN[1], flags=re.MULTILINE) + "\n" if guard else ""
-        entry = menu([replace(SET, control_uuid=self.control)])
-        text = f"{HEAD}{guard}set timeout=2\n{self.entry}{entry}{again}"
+        so_far = f"{HEAD}{guard}set timeout=2\n{self.entry}"
+        again = guard_entry(self.primary.parent, so_far) if guard else ""
+        text = so_far + again + menu([replace(SET, control_uuid=self.control)])
         run("grub-script-check", given=text.encode())
         put(self.primary, "grub/grub.cfg", text.encode())
         if once:
@@ -145,8 +140,8 @@ def test_the_guard_counts_and_then_starts_the_copy_for_good(
     two = Two(folder, STATE, WRECKED)
     counter = two.guarded(2, on_esp=on_esp)
     with two.on(firmware) as guest:
-        guest.console.expect("this did not start. Restarting")
-        guest.console.expect("this did not start. Restarting")
+        guest.console.expect("it did not start. Restarting")
+        guest.console.expect("it did not start. Restarting")
         guest.console.expect("THE DPSR DISK IS STARTED INSTEAD")
         guest.console.expect("the copy was started", timeout=120)
         guest.wait_off(30)

@@ -12,6 +12,7 @@ from grub.guard import PANIC, Facts, script
 from grub.primary import SWITCHED, menu
 from grub.turn import Turn
 from recovery import emit
+from tests.support.guard_entry import guard_entry
 from tests.support.two_sides import DEBIAN, OURS, SET, SHELL, WISH, firmware
 
 TURNS = [Turn(to, once) for to in ("dpsr", "primary") for once in (False, True)]
@@ -68,3 +69,14 @@ def test_a_panic_of_the_users_own_stays(given: str, wanted: str, tmp_path: Path)
         'echo "$GRUB_CMDLINE_LINUX"'
     )
     assert run("sh", "-c", code).strip() == wanted
+
+
+def test_the_guards_entry_is_named_by_its_number(tmp_path: Path) -> None:
+    """As Debian's 10_linux writes them: what stands in a submenu does not count."""
+    so_far = (
+        "menuentry 'Debian' {\n\techo\n}\nsubmenu 'Advanced' {\n\tmenuentry 'x' {\n\techo\n\t}\n}\n"
+    )
+    added = guard_entry(tmp_path, so_far)
+    assert added.startswith("set fallback=2\nmenuentry ")
+    run("grub-script-check", "--verbose", given=(so_far + added).encode())
+    assert guard_entry(tmp_path, so_far, on=False) == ""
