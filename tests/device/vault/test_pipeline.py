@@ -3,14 +3,17 @@
 
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from builder.copying import undo
 from builder.copying.direct import SlotWriter, Writer
+from builder.vault import replay
 from builder.vault.undolog import LogFile
 from builder.vault.undoread import UndoLog
 from core.errors import WriteFailed
+from core.signals import Ended
 from tests.support.vault_disk import BLOCK, SIZE, VaultDisk, no_change, put
 
 PLACES = [at * BLOCK for at in range(1, 10)]
@@ -132,3 +135,36 @@ def test_batches_that_overwrite_each_other_land_in_order(
                 put(writers["root"], 4 * BLOCK, filler * BLOCK)
             writers["root"].flush()
         assert disk.content["root"][3 * BLOCK : 5 * BLOCK] == b"c" * 2 * BLOCK
+
+
+def test_no_write_is_under_way_when_the_slots_go_back(
+    disk: VaultDisk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A write that takes long is waited for; one that was not would see the replay begin."""
+    going_back, under_way = threading.Event(), threading.Event()
+    write = SlotWriter.write
+    seen: list[bool] = []
+
+    def held(self: SlotWriter, offset: int, view: memoryview) -> None:
+        if offset == PLACES[0] and not seen:
+            under_way.set()
+            seen.append(going_back.wait(1))
+        write(self, offset, view)
+
+    def replayed(*logs: Any, **how: Any) -> None:
+        going_back.set()
+        replay.replay(*logs, **how)
+
+    def interrupted() -> None:
+        with disk.transaction() as running:
+            writer = running.begin(SIZE)["root"]
+            monkeypatch.setattr(SlotWriter, "write", held)
+            put(writer, PLACES[0], b"n" * 2 * BLOCK)
+            put(writer, PLACES[4], b"n" * BLOCK)  # which hands over the batch before
+            assert under_way.wait(60)
+            raise Ended(15)
+
+    monkeypatch.setattr("builder.vault.transaction.replay", replayed)
+    with no_change(disk), pytest.raises(Ended):
+        interrupted()
+    assert seen == [False]
