@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """When an update cannot go its usual way: it says so, begins at most once, and misses nothing."""
 
+import mmap
 import os
 import tempfile
 import threading
@@ -14,9 +15,9 @@ import pytest
 
 from builder.change.detector import UseCompare
 from builder.change.ext4.detector import Ext4
-from builder.copying.copier import Copier
 from builder.still import live, tracker
 from builder.still.hooks import Hooks
+from builder.still.live import LiveOptions
 from core.errors import HookFailed, NeverQuiet, Refused, TrackerLost
 from core.model.blockset import BlockSet
 from core.model.live import Found
@@ -97,60 +98,65 @@ class Begun:
         self.times += 1
 
 
-def make_tracker_slow(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tracker, "_SMALLEST", 8192)
-    monkeypatch.setattr(tracker, "_EVERY", 60.0)  # on a busy machine, too, more comes meanwhile
-    write = Gathering.write
+@pytest.fixture
+def small_tracker(monkeypatch: pytest.MonkeyPatch) -> LiveOptions:
+    """A tracker that nobody reads in between, with room for 16 KiB of events on each processor."""
+    monkeypatch.setattr(tracker, "_SMALLEST", 16384)
+    monkeypatch.setattr(tracker, "_EVERY", 600.0)
+    return replace(OPTIONS, tracker_buffer=1)
 
-    def slowly(self: Gathering, offset: int, view: memoryview) -> None:
-        time.sleep(len(view) / 8e6)
-        write(self, offset, view)
 
-    monkeypatch.setattr(Gathering, "write", slowly)
+def flood(pair: Pair) -> None:
+    """Some times as many events as that holds."""
+    room = mmap.mmap(-1, 4096)
+    file = os.open(pair.top / "flood", os.O_RDWR | os.O_CREAT | os.O_DIRECT, 0o600)
+    try:
+        for number in range(1000):
+            os.pwrite(file, room, number % 10 * 65536)
+    finally:
+        os.close(file)
 
 
 def test_lost_events_after_the_beginning(
-    pair: Pair, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    pair: Pair,
+    small_tracker: LiveOptions,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    make_tracker_slow(monkeypatch)
-    monkeypatch.setattr(live, "_LARGER", 10_000)
+    monkeypatch.setattr(live, "_LARGER", 64 * MIB)
     begun = Begun()
-    with disturbed(pair.top / "busy", 1, 0):
-        instant = pair.update(replace(OPTIONS, tracker_buffer=8192), begin=begun)
+
+    def begin(found: Found) -> None:
+        begun(found)
+        flood(pair)
+
+    run("sync", "--file-system", str(pair.top))
+    instant = pair.update(small_tracker, begin=begin)
     assert capsys.readouterr().err.count("Starting again with a larger buffer") == 1
     assert begun.times == 1
     assert instant.detectors == {"root": "compare"}
 
 
 def test_lost_events_before_the_beginning(
-    pair: Pair, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    pair: Pair,
+    small_tracker: LiveOptions,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    make_tracker_slow(monkeypatch)
-    monkeypatch.setattr(live, "_LARGER", 10_000)
-    compare = Copier.compare
-
-    def slowly(self: Copier, *args: object) -> object:
-        time.sleep(3)
-        return compare(self, *args)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(Copier, "compare", slowly)
+    monkeypatch.setattr(live, "_LARGER", 64 * MIB)
     begun = Begun()
-    with disturbed(pair.top / "busy", 1, 0):
-        instant = pair.update(replace(OPTIONS, tracker_buffer=8192), begin=begun)
+    run("sync", "--file-system", str(pair.top))
+    instant = pair.update(small_tracker, begin=begun, moments={"settled": lambda: flood(pair)})
     assert capsys.readouterr().err.count("Starting again with a larger buffer") == 1
     assert begun.times == 1
     assert instant.detectors == {"root": "ext4"}
 
 
-def test_events_that_are_lost_twice_end_it(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
-    make_tracker_slow(monkeypatch)
+def test_events_that_are_lost_twice_end_it(pair: Pair, small_tracker: LiveOptions) -> None:
     begun = Begun()
-    with (
-        disturbed(pair.top / "busy", 1, 0),
-        pytest.raises(TrackerLost, match="second time"),
-    ):
-        pair.update(replace(OPTIONS, tracker_buffer=1), begin=begun)
-    assert begun.times < 2
+    with pytest.raises(TrackerLost, match="second time"):
+        pair.update(small_tracker, begin=begun, moments={"settled": lambda: flood(pair)})
+    assert begun.times == 0
     (pair.top / "not frozen").touch()
 
 
