@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
+from builder.control_mount import control_at
 from builder.status import copy_we_run_from
 from core import settings
 from core.errors import CannotWrite, NotPrepared, RunningFromCopy, ToolError
@@ -15,7 +16,7 @@ from core.machine import dmi
 from core.machine.find import find_recorded
 from core.machine.look import look
 from core.model.machine import Disk, Firmware, Machine
-from core.namespace import go_private, mounted
+from core.namespace import go_private
 from core.screen import Screen, human
 from core.settings import BackupSet
 from grub.order import LABEL
@@ -160,7 +161,7 @@ def keep_on_disk(name: str, screen: Screen) -> None:
             control = next((p for p in parts if p.partuuid == known.control_guid), None)
             if control is None:
                 raise NotPrepared("The control partition is not there.")
-            with mounted(control.path, "control", fstype="vfat") as folder:
+            with control_at(control.path, screen) as folder:
                 if not _is(folder / ON_DISK, page):
                     write_durably(folder / ON_DISK, page)
     except (ToolError, OSError) as reason:

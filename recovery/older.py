@@ -6,13 +6,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from builder.vault import chain, recovery
+from builder.vault import chain, mend, recovery
 from builder.vault.replay import SlotPath
 from core.errors import ChainClosed
 from core.model.manifest import Manifest
 from core.model.state import State
-from core.namespace import mounted
-from core.run import run
 from recovery.consoles import ConsoleScreen
 from recovery.menu import ask
 
@@ -39,8 +37,8 @@ def go_back(
     """
     if state.booted:
         raise ChainClosed(BOOTED)
-    run("e2fsck", "-p", vault, ok=(0, 1), timeout=600)
-    with mounted(vault, "vault", fstype="ext4") as folder:
+    mend.check(vault)
+    with mend.vault_at(vault) as folder:
         to = _chosen(folder, state, slot_path, screen)
         if to is None:
             return None

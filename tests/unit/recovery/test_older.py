@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from builder.vault import chain, manifests
+from builder.vault import chain, manifests, mend
 from core.errors import ChainClosed
 from core.model.state import State
 from recovery import older
@@ -39,7 +39,7 @@ def test_each_has_its_number_date_and_age() -> None:
 
 def test_once_the_copy_was_started_there_is_no_older_one(monkeypatch: pytest.MonkeyPatch) -> None:
     """Found out before anything is mounted, checked or written."""
-    monkeypatch.setattr(older, "run", pytest.fail)
+    monkeypatch.setattr(mend, "check", pytest.fail)
     state = State("clean", 2, "2026-11-28T11:59:40+00:00", "0" * 32, booted=True, slot="1234")
     with pytest.raises(ChainClosed, match="has been started"):
         older.go_back("/dev/x", 0, state, "/dev/x1", str, ConsoleScreen())
