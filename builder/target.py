@@ -208,17 +208,17 @@ def digests_on(held: Held, slots: Sequence[LogSlot], screen: Screen) -> Iterator
     known = [LogSlot(each.name, each.number, each.start, each.size) for each in held.last.slots]
     every = {each.name: each for each in (*known, *slots)}
     with ExitStack() as stack:
-        before = None
+        keeper = None
         if not held.booted:
             try:
-                before = stack_of(held.vault, held.last)
+                if (before := stack_of(held.vault, held.last)) is not None:
+                    stack.enter_context(before)
+                    keeper = Keeper(held.vault, tuple(every.values()), before)
             except (Damaged, UnknownFormat, OSError) as reason:
                 screen.warn(
                     f"The digests on the DPSR disk are of no use: {reason} New ones are made."
                 )
-            if before is not None:
-                stack.enter_context(before)
-        yield stack.enter_context(closing(Keeper(held.vault, tuple(every.values()), before)))
+        yield stack.enter_context(closing(keeper or Keeper(held.vault, tuple(every.values()))))
 
 
 def transaction_on(

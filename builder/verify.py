@@ -35,7 +35,10 @@ STARTED: Final = (
 )
 HALF: Final = "The last run on the DPSR disk was interrupted. Nothing was read."
 LOST: Final = "The manifest of the backup on the DPSR disk is damaged or missing."
-NONE: Final = "There are no digests on the DPSR disk yet: an older version of dpsr made this copy."
+NONE: Final = (
+    "There are no digests on the DPSR disk: an older version of dpsr made this copy, or those that "
+    "there were are damaged."
+)
 BAD: Final = "The digests on the DPSR disk cannot be read: {reason}"
 BY_UPDATE: Final = "`dpsr update --full` brings it again"
 NOT_NEEDED: Final = "nothing needs it"

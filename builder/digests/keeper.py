@@ -21,7 +21,7 @@ from builder.copying.copier import Equal
 from builder.copying.direct import Reader, Writer, buffer
 from builder.digests import format as form
 from builder.digests import store
-from builder.digests.blocks import BLOCK, in_blocks, newest, window, windows
+from builder.digests.blocks import BLOCK, Digested, in_blocks, newest, window, windows
 from builder.digests.noted import Noted
 from builder.digests.store import Stack
 from builder.vault.undoformat import LogSlot
@@ -102,6 +102,7 @@ class Keeper:
     ) -> tuple[DigestFile, ...]:
         """Write the new generation's file, durably; returns what its manifest is to name.
 
+        That is nothing when digests from before turn out to be damaged.
         `wanted` by name of the slot; one that is not named keeps what it covers. All writers were
         flushed before. `path`: the device of a slot, by its name. `more_room` as in LogFile.
         Raises NoRoom, WriteFailed, ReadFailed.
@@ -123,8 +124,8 @@ class Keeper:
                     taken = 0  # it is shorter then
                 elif not more_room():
                     raise NoRoom(store.file_name(txid))
-        except form.Damaged as reason:
-            raise WriteFailed(f"The digests before cannot be read: {reason}") from None
+        except form.Damaged:
+            return ()  # no reason to go without a backup: the next one makes them anew
         except OSError as error:
             raise WriteFailed(
                 f"The digests cannot be written to the vault: {error.strerror}."
@@ -197,8 +198,8 @@ class Keeper:
                 if not covered:
                     continue
                 if taken and self._before:
-                    fresh = newest((fresh, self._before.merged(taken, name, number)))
-                    fresh = fresh.within(covered)
+                    old = _merged(self._before, taken, name, number)
+                    fresh = newest((fresh, old)).within(covered)
                 head, content = form.encode_section(index, number, covered, fresh, seed)
                 out.put(head + content)
                 heads.append(head)
@@ -206,6 +207,13 @@ class Keeper:
         out.put(heads[-1])
         out.drain()
         return form.hash_of(heads)
+
+
+def _merged(before: Stack, count: int, name: str, number: int) -> Digested:
+    try:
+        return before.merged(count, name, number)
+    except OSError as error:
+        raise form.Damaged(f"They cannot be read: {error.strerror}.") from error
 
 
 def _sync(file: int) -> None:

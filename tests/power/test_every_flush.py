@@ -218,9 +218,7 @@ def written_so_far(found: Recording, job: str, share: float, folder: Path) -> Pa
 
 
 @pytest.mark.full
-@pytest.mark.parametrize(
-    ("job", "share"), [("update", 0.3), ("update", 0.6), ("rollback", 0.4)]
-)
+@pytest.mark.parametrize(("job", "share"), [("update", 0.3), ("update", 0.6), ("rollback", 0.4)])
 def test_the_primary_starts_beside_it_and_heals_it(
     small: Recording, job: str, share: float, tmp_path: Path
 ) -> None:

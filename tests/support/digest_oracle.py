@@ -31,6 +31,7 @@ class File:
 
 def read(data: bytes) -> File:
     """Every byte of it, and every checksum."""
+    assert len(data) > 24, "it ends in the header"
     magic, version, length, checksum = struct.unpack_from("<8sIIQ", data)
     assert (magic, version) == (b"DPSRDIGS", 1)
     text = data[24 : 24 + length]
@@ -42,6 +43,7 @@ def read(data: bytes) -> File:
     last = (-1, -1)
     while True:
         head = data[at : at + 40]
+        assert len(head) == 40, "it ends too early"
         magic, slot, flags, window, covered, runs, count, first, second = struct.unpack(
             "<4sHHIIIIQQ", head
         )
