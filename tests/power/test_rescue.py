@@ -5,23 +5,26 @@ GRUB starts the rescue system, which takes the update back and goes on into the 
 presses a key.
 """
 
+import os
 import random
 import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 
 from core.run import run
-from images import cache
+from images import cache, disks
 from images.guest import Guest
 from images.recipe import Recipe
 from images.vm import DiskSpec, Firmware
-from tests.support import checks, disk_image, facts, oracle_disk, scenario
+from tests.support import checks, disk_image, facts, oracle_disk, rescue_disk, scenario
 from tests.support.checks import none_of
+from tests.support.emulator import wait_up
 from tests.support.scenario import DPSR, Story
 
 pytestmark = pytest.mark.timeout(1800)
@@ -29,9 +32,11 @@ pytestmark = pytest.mark.timeout(1800)
 REPAIRING = "The last backup was interrupted"
 REPAIRED = "the copy is complete again"
 READY = "ready"
-LONGEST = 45.0
-"""Seconds; an update takes about as long here."""
-SMALL = 2
+UPDATED = "updated"
+ASKS = "asks"
+QUESTION = "What shall be done"
+CUTS = int(os.environ.get("DPSR_CUTS", "100"))
+"""Of a soak."""
 
 
 @dataclass(slots=True)
@@ -42,13 +47,17 @@ class Bench:
     guest: Guest
     disks: list[DiskSpec]
     before: Path
-    """Raw image."""
+    """Raw image: generation 1."""
+    after: Path
+    """Raw image: generation 2."""
+    seconds: float
+    """That an update took."""
 
-    def begin(self) -> None:
-        """Everything as it was before the update."""
+    def begin(self, at: str = READY) -> None:
+        """Everything as it was before the update, or before the rollback."""
         self.guest.pull_power(kill=True)
         self.guest.disks = list(self.disks)
-        self.guest.load = READY
+        self.guest.load = at
         self.guest.power_on()
 
     def cut(self) -> Path:
@@ -68,15 +77,23 @@ class Bench:
         state = oracle_disk.read_state(image, disk_image.table(image))
         return state["state"], int(state["gen"])
 
-    def differing(self, image: Path) -> list[str]:
-        """Where the slots are not as they were before the update."""
+    def differing(self, image: Path, wanted: Path | None = None) -> list[str]:
+        """Where the slots are not those of `wanted`; of generation 1 where that is not given."""
         return [
             f"byte {at} of the disk, in {part.name}, differs"
             for part in disk_image.table(self.before).parts
             if part.name.startswith("dpsr-slot-")
-            for at in [checks.first_difference(self.before, image, part.start, part.end, fat=False)]
+            for at in [
+                checks.first_difference(
+                    wanted or self.before, image, part.start, part.end, fat=False
+                )
+            ]
             if at is not None
         ]
+
+    def picture(self, disk: Path, name: str) -> Path:
+        """A disk as a raw image."""
+        return disk_image.raw(disk, self.story.folder / f"{name}.raw")
 
 
 @pytest.fixture(scope="module")
@@ -93,9 +110,15 @@ def bench() -> Iterator[Bench]:
             guest.sh("cd /srv/data; head -c 24000000 /dev/urandom > new; rm file-1*; sync")
             before = scenario.picture(story, guest, "first")
             guest.savevm(READY)
+            begun = time.monotonic()
+            said = scenario.dpsr(guest, "update")
+            assert said.status == 0, said.err
+            seconds = time.monotonic() - begun
+            after = scenario.picture(story, guest, "second")
+            guest.savevm(UPDATED)
             guest.pull_power()
-            disks = [replace(spec, cache="writeback") for spec in guest.disks]
-            yield Bench(story, guest, disks, before)
+            specs = [replace(spec, cache="writeback") for spec in guest.disks]
+            yield Bench(story, guest, specs, before, after, seconds)
 
 
 @pytest.fixture(scope="module")
@@ -149,44 +172,116 @@ def test_cut_off_while_it_repairs_itself(bench: Bench, wreck: Path) -> None:
         comes_up(bench, guest)
 
 
-def random_cut(bench: Bench, seed: int) -> str:
-    """Cut the power at any moment of an update; the DPSR disk alone comes up. Returns how."""
-    dice = random.Random(seed)
-    bench.begin()
-    job = scenario.start(bench.guest, "update")
-    deadline = time.monotonic() + dice.uniform(0.5, LONGEST)
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """A machine in whose rescue system nothing is plugged in yet, kept as it waits."""
+
+    guest: Guest
+    alone: DiskSpec
+
+    @contextmanager
+    def given(self, disk: DiskSpec) -> Iterator[Guest]:
+        """The same, and then this disk is plugged in."""
+        self.guest.pull_power(kill=True)
+        self.guest.disks = [self.alone]
+        self.guest.load = ASKS
+        self.guest.power_on()
+        self.guest.plug(disk)
+        yield self.guest
+        self.guest.pull_power(kill=True)
+
+
+@pytest.fixture(scope="module")
+def waiting(bench: Bench) -> Iterator[Waiting]:
+    """The rescue system, started without its disk: it offers what can be done, and waits on."""
+    folder = bench.story.folder
+    disks.new_disk(folder / "blank.qcow2", 1 << 20)  # a snapshot needs a disk to lie on
+    alone = DiskSpec(folder / "blank.qcow2", "virtio", "BLANK", overlay=False)
+    direct = rescue_disk.direct(bench.before, folder)
+    with Guest([alone], "bios", direct=direct, kernel=bench.story.sample.kernel) as guest:
+        guest.console.expect("Waiting for the DPSR disk", timeout=300)
+        guest.console.expect(QUESTION, timeout=300)
+        guest.savevm(ASKS)
+        yield Waiting(guest, alone)
+
+
+def cut_off(bench: Bench, dice: random.Random, command: str) -> tuple[Path, float]:
+    """Cut the power at any moment of a command; the DPSR disk is kept as a raw image."""
+    bench.begin(READY if command == "update" else UPDATED)
+    arguments = ("update",) if command == "update" else ("rollback", "1", "--yes")
+    job = scenario.start(bench.guest, *arguments)
+    begun = time.monotonic()
+    deadline = begun + dice.uniform(0.5, 1.1 * bench.seconds)
     while time.monotonic() < deadline and job.poll() is None:
         time.sleep(0.05)
-    disk = bench.own(bench.cut(), "random")
-    image = disk_image.raw(disk.path, bench.story.folder / "cut.raw")
+    moment = time.monotonic() - begun
+    bench.guest.pull_power(kill=True)
+    return bench.picture(bench.story.dpsr, "cut"), moment
+
+
+def random_cut(bench: Bench, waiting: Waiting, seed: int, boot: Firmware | None = None) -> str:
+    """Cut the power once; the DPSR disk alone must be N or N+1 afterwards. Returns how it was.
+
+    By itself in its rescue system, whose disk comes late; with `boot`, from power-on to login.
+    """
+    dice = random.Random(seed)
+    command = "rollback" if seed % 3 == 2 else "update"
+    image, moment = cut_off(bench, dice, command)
     state, generation = bench.state(image)
-    if generation == 1 and state == "clean":
-        none_of(bench.differing(image))
-    image.unlink()
-    with machine(disk, dice.choice(("uefi", "bios")), bench) as guest:
-        if state == "updating":
-            comes_up(bench, guest)
-        else:
-            guest.wait_up(600)
-            assert REPAIRING not in guest.said
+    found = f"{command}, {moment:.1f} s: {state} {generation}"
+    sys.stdout.write(f"cut {seed}, in {found}\n")
+    disk = replace(bench.story.spec(), path=image, overlay=True, cache="writeback")
+    if boot is not None:
+        with machine(disk, boot, bench) as guest:
+            wait_up(guest)
+            assert (REPAIRED in guest.said) == (state != "clean")
             none_of(checks.copy_faults(bench.story, facts.ask(guest)))
-            assert guest.sh("test -e /srv/data/new && echo yes || :").strip() == (
-                "yes" if generation == 2 else ""
-            )
-    return f"{state} {generation}"
+            here = guest.sh("test -e /srv/data/new && echo yes || :").strip()
+            assert here == ("yes" if (state, generation) == ("clean", 2) else "")
+            return f"{command}: {state} {generation}"
+    if state != "clean":
+        with waiting.given(disk) as guest:
+            guest.console.expect(REPAIRED, timeout=300)
+            with scenario.halted(guest):
+                repaired = bench.picture(guest.file_of(DPSR), "repaired")
+        image.unlink()
+        image = repaired
+    ended, now = bench.state(image)
+    assert ended == "clean"
+    if now == 1 or command == "rollback":
+        none_of(bench.differing(image, bench.after if now == 2 else bench.before))
+    else:  # a generation 2 of its own: nothing was kept that it could be compared with
+        none_of([said for part in slots(image) if (said := disk_image.e2fsck(image, part))])
+    assert now == (generation if state == "clean" else 1)
+    image.unlink()
+    return f"{command}: {state} {generation}"
 
 
-@pytest.mark.parametrize(
-    "seed",
-    [pytest.param(seed, marks=() if seed < SMALL else pytest.mark.full) for seed in range(10)],
-)
-def test_cut_off_at_any_moment(bench: Bench, seed: int) -> None:
-    sys.stdout.write(f"{random_cut(bench, seed)}\n")
+def slots(image: Path) -> list[disk_image.Part]:
+    """The slots of an image that hold ext4."""
+    return [
+        part
+        for part in disk_image.table(image).parts
+        if part.name.startswith("dpsr-slot-")
+        and disk_image.probe(image, part).get("TYPE") == "ext4"
+    ]
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_cut_off_at_any_moment(bench: Bench, waiting: Waiting, seed: int) -> None:
+    """One of the ten starts up to its login by UEFI, one by BIOS."""
+    boots: dict[int, Firmware] = {4: "uefi", 5: "bios"}
+    random_cut(bench, waiting, seed, boots.get(seed))
 
 
 @pytest.mark.soak
 @pytest.mark.timeout(0)
-def test_cut_off_a_hundred_times(bench: Bench) -> None:
-    found = Counter(random_cut(bench, seed) for seed in range(100, 200))
-    sys.stdout.write(f"{found}\n")
-    assert found["updating 1"]
+def test_cut_off_a_hundred_times(bench: Bench, waiting: Waiting) -> None:
+    """As many as DPSR_CUTS says; each tenth starts up to its login."""
+    boots: dict[int, Firmware] = {0: "uefi", 10: "bios"}
+    found = Counter(
+        random_cut(bench, waiting, seed, boots.get(seed % 20)) for seed in range(100, 100 + CUTS)
+    )
+    sys.stdout.write(f"{sum(found.values())} cuts: {found}\n")
+    assert found["update: updating 1"]
+    assert found["rollback: rolling-back 2"]
