@@ -17,83 +17,25 @@ from pathlib import Path
 
 import pytest
 
-from core.run import run
 from images import cache, disks
 from images.guest import Guest
 from images.recipe import Recipe
 from images.vm import DiskSpec, Firmware
-from tests.support import checks, disk_image, facts, oracle_disk, rescue_disk, scenario
+from recovery.handover import GOES_ON, RESTARTS
+from tests.support import checks, disk_image, facts, rescue_disk, scenario
 from tests.support.checks import none_of
 from tests.support.emulator import wait_up
-from tests.support.scenario import DPSR, Story
+from tests.support.rescue_bench import READY, UPDATED, Bench
+from tests.support.scenario import DPSR, PRIMARY
 
 pytestmark = pytest.mark.timeout(1800)
 
 REPAIRING = "The last backup was interrupted"
 REPAIRED = "the copy is complete again"
-READY = "ready"
-UPDATED = "updated"
 ASKS = "asks"
 QUESTION = "What shall be done"
 CUTS = int(os.environ.get("DPSR_CUTS", "100"))
 """Of a soak."""
-
-
-@dataclass(slots=True)
-class Bench:
-    """A machine that is kept just before an update, and what its DPSR disk held then."""
-
-    story: Story
-    guest: Guest
-    disks: list[DiskSpec]
-    before: Path
-    """Raw image: generation 1."""
-    after: Path
-    """Raw image: generation 2."""
-    seconds: float
-    """That an update took."""
-
-    def begin(self, at: str = READY) -> None:
-        """Everything as it was before the update, or before the rollback."""
-        self.guest.pull_power(kill=True)
-        self.guest.disks = list(self.disks)
-        self.guest.load = at
-        self.guest.power_on()
-
-    def cut(self) -> Path:
-        """Pull the plug; the DPSR disk is kept as it is then (qcow2)."""
-        self.guest.pull_power(kill=True)
-        path = self.story.folder / "cut.qcow2"
-        run("cp", "--reflink=auto", "--sparse=auto", str(self.story.dpsr), str(path))
-        return path
-
-    def own(self, image: Path, name: str) -> DiskSpec:
-        """A DPSR disk in the bay where it was, in a file of its own."""
-        path = image.with_name(f"{name}.qcow2")
-        run("cp", "--reflink=auto", "--sparse=auto", str(image), str(path))
-        return replace(self.story.spec(), path=path, overlay=False, cache="writeback")
-
-    def state(self, image: Path) -> tuple[str, int]:
-        state = oracle_disk.read_state(image, disk_image.table(image))
-        return state["state"], int(state["gen"])
-
-    def differing(self, image: Path, wanted: Path | None = None) -> list[str]:
-        """Where the slots are not those of `wanted`; of generation 1 where that is not given."""
-        return [
-            f"byte {at} of the disk, in {part.name}, differs"
-            for part in disk_image.table(self.before).parts
-            if part.name.startswith("dpsr-slot-")
-            for at in [
-                checks.first_difference(
-                    wanted or self.before, image, part.start, part.end, fat=False
-                )
-            ]
-            if at is not None
-        ]
-
-    def picture(self, disk: Path, name: str) -> Path:
-        """A disk as a raw image."""
-        return disk_image.raw(disk, self.story.folder / f"{name}.raw")
 
 
 @pytest.fixture(scope="module")
@@ -170,6 +112,95 @@ def test_cut_off_while_it_repairs_itself(bench: Bench, wreck: Path) -> None:
         guest.pull_power(kill=True)
     with machine(disk, "bios", bench) as guest:
         comes_up(bench, guest)
+
+
+# --- the ways into the copy, and what a person can choose -------------------------------------
+
+
+def said_to(bench: Bench, image: Path, name: str, words: str) -> DiskSpec:
+    """A DPSR disk whose rescue system is started with more words."""
+    raw = bench.picture(image, name)
+    rescue_disk.say(raw, words)
+    return replace(bench.story.spec(), path=raw, overlay=True)
+
+
+@pytest.mark.full
+def test_goes_on_with_the_kernel_of_the_rescue_system(bench: Bench, wreck: Path) -> None:
+    """The kernel refuses kexec."""
+    disk = said_to(bench, wreck, "no-kexec", "sysctl.kernel.kexec_load_disabled=1")
+    with machine(disk, "bios", bench) as guest:
+        guest.console.expect(REPAIRED, timeout=300)
+        guest.console.expect(GOES_ON, timeout=300)
+        guest.wait_up(600)
+        assert "boot=dpsr" in guest.sh("cat /proc/cmdline")
+        none_of(checks.copy_faults(bench.story, facts.ask(guest)))
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("firmware", ["uefi", "bios"])
+def test_restarts_from_the_same_disk(bench: Bench, wreck: Path, firmware: Firmware) -> None:
+    """After a one-time choice in the firmware's menu, with a primary that looks healthy."""
+    disk = said_to(bench, wreck, f"restart-{firmware}", "dpsr.restart")
+    bench.begin()
+    nvram = None
+    specs = [disk]
+    if firmware == "uefi":
+        number = facts.ask(bench.guest).entry("DPSR recovery")
+        bench.guest.run("efibootmgr", "--bootnext", number)
+        bench.guest.poweroff()
+        assert bench.guest.vars is not None
+        nvram = disks.new_vars(bench.story.folder / "once.qcow2", bench.guest.vars)
+        primary = next(spec for spec in bench.disks if spec.serial == PRIMARY)
+        specs = [replace(primary, overlay=True), disk]
+    with Guest(specs, firmware, vars=nvram, kernel=bench.story.sample.kernel) as guest:
+        guest.console.expect(RESTARTS, timeout=400)
+        wait_up(guest)
+        seen = facts.ask(guest)
+        root = next(mount["source"] for mount in seen.mounts if mount["target"] == "/")
+        assert seen.disk_of(root) == DPSR
+        assert guest.sh("ls /srv/data | wc -l") == "60\n"
+
+
+@pytest.mark.full
+def test_a_vault_that_is_lost_ends_in_a_menu(bench: Bench, wreck: Path) -> None:
+    image = bench.picture(wreck, "no-vault")
+    vault = disk_image.table(image).named("dpsr-vault")
+    with open(image, "r+b") as stream:
+        stream.seek(vault.start)
+        stream.write(bytes(16 << 20))
+    disk = replace(bench.story.spec(), path=image, overlay=True)
+    with machine(disk, "bios", bench) as guest:
+        guest.console.expect("could NOT be repaired", timeout=300)
+        guest.console.expect(QUESTION, timeout=60)
+        assert "dpsr update" in guest.said
+        guest.console.send("1")  # again: it must end in the same way
+        guest.console.expect("could NOT be repaired", timeout=60)
+        guest.console.expect(QUESTION, timeout=60)
+        guest.console.send("\x1b[A\x1b[A\r")  # the last but one: off
+        guest.wait_off(60)
+
+
+@pytest.mark.full
+def test_an_older_copy_is_chosen_before_the_first_start(bench: Bench) -> None:
+    disk = replace(bench.story.spec(), path=bench.after, overlay=True)
+    direct = rescue_disk.direct(disk.path, bench.story.folder)
+    older = replace(direct, command_line=f"{direct.command_line} dpsr.older")
+    with Guest([disk], "bios", direct=older, kernel=bench.story.sample.kernel) as guest:
+        guest.console.expect("Which copy", timeout=300)
+        guest.console.expect("None of these", timeout=30)
+        guest.console.send("\x1b[B\r")
+        guest.console.expect("for good", timeout=30)
+        guest.console.send("2")
+        guest.console.expect("Starting the copy", timeout=120)
+        wait_up(guest)
+        assert "new" not in guest.sh("ls /srv/data").split()
+        assert guest.sh("ls /srv/data | wc -l") == "60\n"
+        guest.reset()  # QEMU starts the rescue system again: now it is too late
+        guest.console.expect("has been started since its last backup", timeout=300)
+        guest.console.expect(QUESTION, timeout=60)
+
+
+# --- random cuts ---------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
