@@ -189,7 +189,7 @@ def test_an_older_copy_is_chosen_before_the_first_start(bench: Bench) -> None:
         guest.console.expect("Which copy", timeout=300)
         guest.console.expect("None of these", timeout=30)
         guest.console.send("\x1b[B\r")
-        guest.console.expect("for good", timeout=30)
+        guest.console.expect("Yes, start that of", timeout=30)
         guest.console.send("2")
         guest.console.expect("Starting the copy", timeout=120)
         wait_up(guest)
