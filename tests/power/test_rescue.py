@@ -298,6 +298,7 @@ def slots(image: Path) -> list[disk_image.Part]:
     ]
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("seed", range(10))
 def test_cut_off_at_any_moment(bench: Bench, waiting: Waiting, seed: int) -> None:
     """One of the ten starts up to its login by UEFI, one by BIOS."""
