@@ -5,11 +5,12 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
-from bench import digests, first_copy, update
+from bench import digests, first_copy, rescue, update
 
 BENCHES: Final[Mapping[str, Callable[[Sequence[str]], None]]] = {
     "digests": digests.main,
     "first-copy": first_copy.main,
+    "rescue": rescue.main,
     "update": update.main,
 }
 

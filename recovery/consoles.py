@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What the rescue system says, on every console at once: the screen and the serial line."""
 
+import textwrap
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -14,6 +15,21 @@ _EVERY: Final = 2.0
 """Seconds between two lines of progress."""
 
 
+_WIDTH: Final = 78
+"""Columns; a screen in text mode has 80."""
+
+
+def wrapped(text: str, first: str, rest: str) -> str:
+    """`text` in lines that fit a screen, no word broken. `first`, `rest`: what is before them."""
+    lines: list[str] = []
+    for part in text.split("\n"):
+        lines += textwrap.wrap(
+            " ".join(part.split()), _WIDTH, initial_indent=rest if lines else first,
+            subsequent_indent=rest, break_long_words=False, break_on_hyphens=False,
+        )  # fmt: skip
+    return "\n".join(lines)
+
+
 class ConsoleScreen(Screen):
     """Plain lines that a layman understands."""
 
@@ -23,13 +39,13 @@ class ConsoleScreen(Screen):
         """Devices of the consoles."""
 
     def step(self, sentence: str) -> None:
-        self._line(f"\n{sentence}")
+        self._line(f"\n{wrapped(sentence, '', '  ')}")
 
     def note(self, sentence: str) -> None:
-        self._line(f"  {sentence}")
+        self._line(wrapped(sentence, "  ", "  "))
 
     def warn(self, sentence: str) -> None:
-        self._line(f"\n*** {sentence}")
+        self._line(f"\n{wrapped(sentence, '*** ', '    ')}")
 
     @contextmanager
     def progress(self, what: str, total: int) -> Iterator[Advance]:

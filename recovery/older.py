@@ -21,7 +21,7 @@ BOOTED: Final = (
 NONE: Final = "This disk holds no older copy: there is only that of {taken}."
 QUESTION: Final = "Which copy shall be started?"
 SURE: Final = (
-    "The copy of {to} will be started. What is newer, up to {newest}, is\n  deleted from this "
+    "The copy of {to} will be started. What is newer, up to {newest}, is deleted from this "
     "disk for good. Go on?"
 )
 _MOST: Final = 9

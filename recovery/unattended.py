@@ -36,38 +36,38 @@ _SLOT: Final = "dpsr-slot-"
 HEAD: Final = "DPSR rescue system"
 REPAIRS: Final = (
     "The last backup was interrupted. It is being undone now, by itself. Please wait.\n"
-    "  You need not do anything. Should the power fail, just switch the machine on again."
+    "You need not do anything. Should the power fail, just switch the machine on again."
 )
 GOES_ON: Final = (
     "The way back to an older backup was interrupted. It is gone on with now, by itself. Please "
-    "wait.\n  You need not do anything. Should the power fail, just switch the machine on again."
+    "wait.\nYou need not do anything. Should the power fail, just switch the machine on again."
 )
 REPAIRED: Final = "Done: the copy is complete again, as it was at {taken}."
 NOTHING: Final = "There is nothing to repair on this disk: it holds the copy of {taken}."
 NO_COPY: Final = (
     "The first copy on this disk was never completed: there is nothing to start.\n"
-    "  Start the machine from its own disk and run there: dpsr prepare"
+    "Start the machine from its own disk, and run there: dpsr prepare"
 )
 WAITING: Final = (
-    "Waiting for the DPSR disk. If it is plugged in by a cable, look whether that sits firmly.\n"
-    "  It may also be plugged in now: this goes on by itself as soon as it is there."
+    "Waiting for the DPSR disk. Look whether its cable sits firmly. As soon as it is there, this "
+    "goes on by itself."
 )
 STUCK: Final = (
     "The copy could NOT be repaired, and cannot be started as it is. Nothing more was changed.\n"
-    "  What to do: take a photo of this screen, for whoever runs this machine. Should the\n"
-    "  machine's own disk still work, start it from that one, and run there: dpsr update"
+    "What to do: take a photo of this screen, for whoever runs this machine. Should the machine's "
+    "own disk still work, start it from that one, and run there: dpsr update"
 )
 NOT_STARTED: Final = (
-    "That did not work, but the copy on this disk is complete. Restart the machine from this\n"
-    "  disk: it starts the copy then."
+    "That did not work, but the copy on this disk is complete. Restart the machine from this disk: "
+    "it starts the copy then."
 )
 UNREADABLE: Final = (
-    "What this disk holds cannot be read: it is damaged. Should the machine's own disk still\n"
-    "  work, start it from that one, and run there: dpsr update"
+    "What this disk holds cannot be read: it is damaged. Should the machine's own disk still work, "
+    "start it from that one, and run there: dpsr update"
 )
 ABSENT: Final = (
-    "The DPSR disk does not answer. Look at its cable and its bay, or plug it in again: this\n"
-    "  goes on by itself as soon as it is there."
+    "The DPSR disk does not answer. Look at its cable and its bay, or plug it in again: as soon as "
+    "it is there, this goes on by itself."
 )
 QUESTION: Final = "What shall be done?"
 
