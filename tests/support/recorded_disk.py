@@ -161,11 +161,7 @@ class RecordedDisk:
         with open(control.path, "rb") as stream:
             text = stream.read(128 * MIB)
         assert text.count(_STATE) == 1, "the state block cannot be told"
-        slots = {
-            part.number: region(part)
-            for part in table.parts
-            if part.name.startswith(_SLOT)
-        }
+        slots = {part.number: region(part) for part in table.parts if part.name.startswith(_SLOT)}
         known = {CONTROL, VAULT, *(each.part.name for each in slots.values())}
         assert not [name for name, ranges in touched.items() if ranges and name not in known]
         vault = region(table.named(VAULT), base=True)
