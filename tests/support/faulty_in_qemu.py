@@ -38,8 +38,8 @@ def failing(guest: Guest, serial: str, rule: Rule) -> Iterator[None]:
 def failing_at(guest: Guest, serial: str, number: int) -> Iterator[None]:
     """In the block, request `number` of the disk fails, counted from 1 and from its beginning."""
     states = [
-        {"event": event, "state": state, "new-state": state + 1}
-        for state in range(1, number)
+        {"event": event, "state": state, "new_state": state + 1}
+        for state in range(1, number + 1)  # past it, too: no other kind of request fails then
         for event in _EVENTS.values()
     ]
     errors = [
