@@ -6,7 +6,6 @@ from datetime import UTC, datetime
 
 from core import settings
 from core.errors import BootOrderFailed, NoWayThere
-from core.files import LOCK, lock
 from core.namespace import go_private
 from grub.efibootmgr import BootManager, Efibootmgr
 from grub.primary import entry_id, menu
@@ -18,9 +17,8 @@ from recovery.switch import BY_HAND, IN_MENU, refuse_incomplete, seen
 
 def script(name: str, wanted: Turn, manager: BootManager | None = None) -> str:
     """The script. Raises what the command itself would before it writes."""
-    with lock(LOCK, "switch"):
-        go_private()
-        sides = find_sides(settings.load(), name)
+    go_private()
+    sides = find_sides(settings.load(), name)
     if wanted.to == "dpsr":
         refuse_incomplete(sides)
     if sides.firmware == "uefi":

@@ -86,10 +86,9 @@ def switch(
 def standing(
     name: str, *, manager: BootManager | None = None, menu: PrimaryMenu | None = None
 ) -> Standing:
-    """What `dpsr switch status` says. Writes nothing."""
-    with lock(LOCK, "switch status"):
-        go_private()
-        sides = find_sides(settings.load(), name)
+    """What `dpsr switch status` says. Writes nothing, and waits for nobody: one sector is read."""
+    go_private()
+    sides = find_sides(settings.load(), name)
     if sides.firmware == "uefi":
         try:
             nvram = seen(sides, (manager or Efibootmgr()).read())

@@ -67,15 +67,16 @@ def start_anew(guest: Guest) -> str:
 def test_a_wrecked_primary_leads_to_the_copy(case: tuple[Story, str]) -> None:
     story, wreck = case
     uefi = story.recipe.firmware == "uefi"
-    both = [story.beside(), story.spec()]
+    # SeaBIOS has an order of its own; OVMF goes by the boot entries.
+    first, second = (None, None) if uefi else (0, 1)
+    both = [story.beside(bootindex=first), story.spec(bootindex=second)]
     nvram = story.vars if uefi else None
     with scenario.started(story, both, story.recipe.firmware, nvram) as guest:
         assert watch(guest, "on", "--tries", str(TRIES))["left"] == TRIES
-        for _ in range(TRIES + 1):
-            guest.poweroff()
-            assert start_anew(guest) == PRIMARY
-            guest.run("systemctl", "start", "dpsr-guard-good.service")  # waits until it has run
-            assert watch(guest)["left"] == TRIES, "a good start counts for nothing"
+        guest.poweroff()
+        assert start_anew(guest) == PRIMARY
+        guest.run("systemctl", "start", "dpsr-guard-good.service")  # waits until it has run
+        assert watch(guest)["left"] == TRIES, "a good start counts for nothing"
 
         guest.sh(f"{wreck}; sync")
         guest.poweroff()

@@ -25,6 +25,14 @@ def test_an_update_makes_the_next_generation(disk: VaultDisk) -> None:
     }  # fmt: skip
 
 
+def test_it_ends_a_trial_and_leaves_a_switched_order_alone(disk: VaultDisk) -> None:
+    marked = disk.state.with_order("0000,0001").with_trial("2").with_primary("1")
+    disk.say(extra=marked.extra)
+    disk.update(next_content(disk.content, 2))
+    assert (disk.state.order, disk.state.trial) == ("0000,0001", "")
+    assert "primary" not in dict(disk.state.extra)
+
+
 def test_it_can_be_taken_back(disk: VaultDisk) -> None:
     first, before = disk.state, disk.content
     contents = [before]

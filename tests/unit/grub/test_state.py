@@ -52,6 +52,13 @@ def test_what_is_packed_is_parsed(state: State) -> None:
     assert parse(block) == state
 
 
+def test_what_switch_keeps_is_a_key_each_and_goes_again() -> None:
+    marked = CLEAN.with_rescue("r").with_order("0000,0003").with_trial("1").with_primary("1")
+    found = parse(pack(marked))
+    assert (found.rescue, found.order, found.trial) == ("r", "0000,0003", "1")
+    assert marked.with_rescue("").with_order("").with_trial("").with_primary("") == CLEAN
+
+
 def test_the_sample_of_version_1_is_read() -> None:
     assert parse((FORMATS / "state-v1").read_bytes()) == dataclasses.replace(
         CLEAN, booted=True, extra=(("later", "kept"),)
