@@ -59,11 +59,18 @@ def chain_faults(dpsr: Path, table: Table, manifest: dict[str, Any], *, chained:
     if bool(manifest["parent"]) != chained or bool(manifest["undo_log"]) != chained:
         parent, log = manifest["parent"], manifest["undo_log"]
         return [f"chained is {chained}, its parent is {parent!r} and its undo log {log!r}"]
-    needed = {f"manifest-{manifest['txid']}.json"}
+    needed = {f"manifest-{manifest['txid']}.json"} | digests(manifest)
+    back = 0
     while manifest["parent"] in manifests and manifest["undo_log"] in there:
         needed.add(manifest["undo_log"])
         name, manifest = manifests[manifest["parent"]]
-        needed.add(name)
-    if chained and len(needed) == 1:
+        needed |= {name} | digests(manifest)
+        back += 1
+    if chained and not back:
         return [f"nothing leads back: the vault holds {sorted(there)}"]
     return [] if needed == there else [f"the vault holds {sorted(there)}, the chain {needed}"]
+
+
+def digests(manifest: dict[str, Any]) -> set[str]:
+    """The files of digests that a manifest names; none before version 3."""
+    return {each["file"] for each in manifest.get("digests", ())}

@@ -152,7 +152,7 @@ def read_manifest(dpsr: Path, table: Table, state: dict[str, str]) -> dict[str, 
     assert name in there, f"the vault holds {there}, and the state block names {name}"
     document = json.loads(disk.ext4_file(dpsr, vault, f"/{name}"))
     assert document["format"] == "dpsr-manifest", document
-    assert document["version"] in {1, 2}, document
+    assert document["version"] in {1, 2, 3}, document
     found: dict[str, Any] = document["manifest"]
     return found
 
