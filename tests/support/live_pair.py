@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Mounted primaries with their slots, writers, and the judge: for the tests of the live copy."""
 
+import mmap
 import os
 import shutil
 import sys
@@ -35,6 +36,17 @@ def disturbed(
         assert child.poll() is None, "the writer ended by itself"
     finally:
         end(child)
+
+
+def flood(folder: Path) -> None:
+    """A thousand writes: some times as many events as a tracker of 16 KiB a processor holds."""
+    room = mmap.mmap(-1, 4096)
+    file = os.open(folder / "flood", os.O_RDWR | os.O_CREAT | os.O_DIRECT, 0o600)
+    try:
+        for number in range(1000):
+            os.pwrite(file, room, number % 10 * 65536)
+    finally:
+        os.close(file)
 
 
 def fill(folder: Path, megabytes: int) -> None:

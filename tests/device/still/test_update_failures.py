@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """When an update cannot go its usual way: it says so, begins at most once, and misses nothing."""
 
-import mmap
 import os
 import tempfile
 import threading
@@ -24,7 +23,7 @@ from core.model.live import Found
 from core.run import run
 from tests.support.block import MIB
 from tests.support.ext4_pair import grown
-from tests.support.live_pair import disturbed
+from tests.support.live_pair import disturbed, flood
 from tests.support.update_pair import OPTIONS, Gathering, Pair
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="loop devices need root")
@@ -106,17 +105,6 @@ def small_tracker(monkeypatch: pytest.MonkeyPatch) -> LiveOptions:
     return replace(OPTIONS, tracker_buffer=1)
 
 
-def flood(pair: Pair) -> None:
-    """Some times as many events as that holds."""
-    room = mmap.mmap(-1, 4096)
-    file = os.open(pair.top / "flood", os.O_RDWR | os.O_CREAT | os.O_DIRECT, 0o600)
-    try:
-        for number in range(1000):
-            os.pwrite(file, room, number % 10 * 65536)
-    finally:
-        os.close(file)
-
-
 def test_lost_events_after_the_beginning(
     pair: Pair,
     small_tracker: LiveOptions,
@@ -128,7 +116,7 @@ def test_lost_events_after_the_beginning(
 
     def begin(found: Found) -> None:
         begun(found)
-        flood(pair)
+        flood(pair.top)
 
     run("sync", "--file-system", str(pair.top))
     instant = pair.update(small_tracker, begin=begin)
@@ -146,7 +134,7 @@ def test_lost_events_before_the_beginning(
     monkeypatch.setattr(live, "_LARGER", 64 * MIB)
     begun = Begun()
     run("sync", "--file-system", str(pair.top))
-    instant = pair.update(small_tracker, begin=begun, moments={"settled": lambda: flood(pair)})
+    instant = pair.update(small_tracker, begin=begun, moments={"settled": lambda: flood(pair.top)})
     assert capsys.readouterr().err.count("Starting again with a larger buffer") == 1
     assert begun.times == 1
     assert instant.detectors == {"root": "ext4"}
@@ -155,7 +143,7 @@ def test_lost_events_before_the_beginning(
 def test_events_that_are_lost_twice_end_it(pair: Pair, small_tracker: LiveOptions) -> None:
     begun = Begun()
     with pytest.raises(TrackerLost, match="second time"):
-        pair.update(small_tracker, begin=begun, moments={"settled": lambda: flood(pair)})
+        pair.update(small_tracker, begin=begun, moments={"settled": lambda: flood(pair.top)})
     assert begun.times == 0
     (pair.top / "not frozen").touch()
 
