@@ -345,4 +345,6 @@ class _Holds:
 
 def _as_before(held: Held) -> _Holds:
     """Until a transaction says otherwise."""
+    if held.unlike and not held.worked_on:
+        return _Holds(" ".join(held.faults))
     return _Holds(AS_BEFORE.format(taken=held.state.taken))

@@ -165,7 +165,8 @@ def opened(target: Target, screen: Screen) -> Iterator[Held]:
     """
     check_disk(target.machine, target.disk, ours=True)
     disk, state_at = target.disk.path, target.known.state_offset
-    if read_state(disk, state_at).state == "building":
+    begun = read_state(disk, state_at).state
+    if begun == "building":
         raise NotPrepared(
             f"The first copy on {disk} was never completed. Nothing was written.",
             f"Complete it with `dpsr prepare {target.known.serial or target.known.wwn}`.",
@@ -183,11 +184,14 @@ def opened(target: Target, screen: Screen) -> Iterator[Held]:
             vault = stack.enter_context(vault_at(target.vault, "noatime"))
             with chain.readable(vault):
                 last, lost = _last(vault, state)
-                found = unlike.examine(vault, last, target.path)
+            # An older manifest says nothing of what the slots hold; `booted` still does.
+            found = () if lost else unlike.examine(vault, last, target.path)
         except ToolError as reason:
             reason.disk_holds = reason.disk_holds or holding(state)
             raise
-        back = unlike.older(state, record.read_record(target.known.name))
+        known = record.read_record(target.known.name)
+        # A way back that was begun elsewhere, and has just ended, is on no record here.
+        back = "" if begun == "rolling-back" else unlike.older(state, known)
         yield Held(state, vault, last, found, tuple(filter(None, (back, lost))))
 
 

@@ -22,8 +22,15 @@ from builder.vault import chain, manifests, unlike
 from builder.vault.mend import vault_unchanged
 from core import settings
 from core.claim import locked
-from core.errors import CannotCopyFileSystem, NotPrepared, NotVerified, UnknownFormat
+from core.errors import (
+    CannotCopyFileSystem,
+    NotPrepared,
+    NotVerified,
+    ToolError,
+    UnknownFormat,
+)
 from core.files import LOCK, lock
+from core.machine.places import place_of
 from core.model.blockset import BlockSet
 from core.model.manifest import SlotState
 from core.namespace import go_private, mounted
@@ -108,6 +115,7 @@ def verify(name: str, screen: Screen, *, repair: bool = False) -> Report:
             _held(target, screen, repair=repair) as held,
         ):
             need_digests(held)
+            _need_places(held, target)
             with _digests(held) as stack:
                 return _Verifier(target, held, stack, screen, repair).run()
 
@@ -139,6 +147,18 @@ def need_digests(held: Held) -> None:
         raise NotVerified(STARTED, "The next `dpsr update` makes new ones.")
     if held.last.txid != held.state.txid:
         raise NotVerified(LOST)
+
+
+def _need_places(held: Held, target: Target) -> None:
+    """Raise NotVerified when a partition is not the slot any more whose number it has."""
+    for slot in held.last.slots:
+        path = target.path(slot.number)
+        if place_of(path) not in {None, (slot.start, slot.size)}:
+            raise NotVerified(
+                f"{path} is not the slot {slot.name} any more: somebody has changed the "
+                "partitions. Nothing was read.",
+                "Make the disk anew with `dpsr prepare`.",
+            )
 
 
 @contextmanager
@@ -176,7 +196,10 @@ class _Verifier:
         folder = self.held.vault
         with self.screen.progress("the vault", vault.size(folder)) as advance:
             in_vault = vault.damaged(folder, state, advance)
-        in_control, unlisted = self._control()
+        try:
+            in_control, unlisted = self._control()
+        except (ToolError, OSError) as reason:  # what was found so far has to be told
+            in_control, unlisted = [f"all of it, it cannot be read ({reason})"], []
         notes += [f"There are no hashes of {what} yet." for what in unlisted]
         return Report(
             last.generation, last.taken, checked, tuple(damages), tuple(in_vault),
@@ -194,6 +217,11 @@ class _Verifier:
 
     def _notes(self, slot: SlotState, found: scan.Scanned) -> Iterator[str]:
         yield from found.trouble
+        if found.more:
+            yield (
+                f"{found.more} more blocks of {slot.mountpoint} are damaged, which are not listed: "
+                f"{BY_UPDATE}."
+            )
         if found.unknown:
             yield (
                 f"{found.unknown >> 20} MiB of {slot.mountpoint} could not be verified: their "

@@ -7,8 +7,10 @@ machine never swings between old and new data by itself. GRUB's script has no ar
 chain.
 """
 
+import errno
 import os
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -56,7 +58,7 @@ function dpsr_failover {{
       set dpsr_left={tries}
       unset dpsr_over
       if save_env -f $dpsr_env dpsr_left dpsr_over; then true; fi
-    elif [ "$state" = building ]; then
+    elif [ "$state" != clean -a "$state" != updating -a "$state" != rolling-back ]; then
       echo "This system failed to start {tries} times, and there is no complete copy."
       echo "Going on with this one."
     else
@@ -66,6 +68,9 @@ function dpsr_failover {{
       if sleep --interruptible --verbose {countdown}; then
         set dpsr_over=1
         if save_env -f $dpsr_env dpsr_over; then true; fi
+        # What is done there from now on is work, also where a trial was to come.
+        unset trial
+        if save_env -f ($dpsr_c)/dpsr/state trial; then true; fi
         dpsr_start {control}
       else
         echo "Stopped."
@@ -78,6 +83,8 @@ set dpsr_env=
 if [ -n "$dpsr_env" -a -s "$dpsr_env" ]; then
   set dpsr_left=
   if load_env -f $dpsr_env dpsr_left; then true; fi
+  # Whoever chooses the DPSR disk in the menu gets the try back: 42_dpsr.
+  set dpsr_was=$dpsr_left
   set dpsr_next=
 {chain}
   if [ "$dpsr_left" = 0 ]; then
@@ -138,6 +145,7 @@ class PrimaryGuard:
     panic: Path = Path("/etc/default/grub.d/zz-dpsr-guard.cfg")
     units: Path = Path("/etc/systemd/system")
     shipped: Path = Path("/usr/lib/systemd/system")
+    is_mount: Callable[[Path], bool] = os.path.ismount
 
     def facts(self) -> Facts | None:
         """What the guard goes by; None: it is off."""
@@ -239,6 +247,9 @@ class PrimaryGuard:
     def _count(self, facts: Facts, left: int) -> None:
         """Written in place where it is there: GRUB, too, writes to the blocks that it has."""
         path = Path(facts.counter)
+        # Below an ESP that is not mounted lies a folder of the root, which GRUB never reads.
+        if facts.esp and not self.is_mount(path.parents[2]):
+            raise OSError(errno.ENODEV, "the ESP is not mounted", str(path.parents[2]))
         path.parent.mkdir(parents=True, exist_ok=True)
         block = envblock.encode([("dpsr_left", str(left))], within=512)
         if path.exists() and path.stat().st_size == envblock.SIZE:

@@ -35,6 +35,8 @@ class Wish:
     """Control partitions of other DPSR disks of this machine: their entries stay."""
     first: bool = False
     """The copy shall be started before the primary: `dpsr switch dpsr` was given."""
+    keeps: bool = False
+    """A copy knows of no other DPSR disk: it deletes nobody's entry but its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +114,8 @@ def entry_step(nvram: Nvram, wish: Wish) -> Step | Entry:
     # Of several, the one that the firmware has in its order already.
     kept = next((entry for entry in good if entry.number in nvram.order), next(iter(good), None))
     for entry in ours:
-        if entry is not kept and entry.partuuid not in wish.others:
+        foreign = wish.keeps and entry.partuuid != wish.control
+        if entry is not kept and entry.partuuid not in wish.others and not foreign:
             return Delete(entry.number)
     if kept is None:
         return Create()

@@ -59,6 +59,11 @@ if search --no-floppy --fs-uuid --set=dpsr_c {uuid}; then
   fi
   if [ "$state" != building ]; then
     menuentry "Start from the DPSR disk{called}$dpsr_of" --id {id} {{
+      if [ -n "$dpsr_env" -a -n "$dpsr_was" ]; then
+        # The guard has counted this start as one of the primary.
+        set dpsr_left=$dpsr_was
+        if save_env -f $dpsr_env dpsr_left; then true; fi
+      fi
       dpsr_start {uuid}
     }}
   fi

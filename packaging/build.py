@@ -27,7 +27,8 @@ from core.version import VERSION  # noqa: E402
 
 PACKAGED: Final = (
     "core", "grub", "images", "builder", "recovery", "dpsr",
-    "packaging/debian", "packaging/grub.d", "packaging/systemd", "packaging/udev",
+    "packaging/debian", "packaging/grub.d", "packaging/system-sleep",
+    "packaging/systemd", "packaging/udev",
     "packaging/dpsr", "packaging/dpsr.8", "packaging/drill-signal", "packaging/note-boot",
     "CHANGELOG.md",
 )  # fmt: skip

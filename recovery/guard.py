@@ -12,6 +12,7 @@ from core.machine.look import look
 from core.model.machine import Machine
 from core.namespace import go_private
 from grub.guard import MOST, Facts, PrimaryGuard
+from grub.primary import PrimaryMenu
 from recovery.sides import find_sides
 from recovery.switch import refuse_incomplete
 
@@ -44,9 +45,26 @@ def guard_on(name: str, tries: int, guard: PrimaryGuard | None = None) -> Watch:
         if sides.here == "dpsr":
             raise RunningFromCopy("This system runs from the DPSR disk.", ON_COPY)
         refuse_incomplete(sides)
+        refuse_others(chosen.menu)
         known = next(each for each in sides.sets if each.name == name)
+        # This start was a good one: what restarts the machine after failed ones has to know.
+        GOOD.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+        GOOD.touch()
         chosen.on(place_of(look(), tries, known.control_uuid, chosen.menu.why_read_only()))
     return status(chosen)
+
+
+def refuse_others(menu: PrimaryMenu) -> None:
+    """Raise GuardImpossible where GRUB's menu starts other systems: it would count those, too."""
+    try:
+        text = menu.config.read_text("utf-8", "surrogateescape")
+    except OSError:
+        return  # what is in the way there is found out later
+    if "osprober-" in text:
+        raise GuardImpossible(
+            "GRUB's menu starts other systems, too: each of their starts would count as a failed "
+            "one of this. Nothing was changed."
+        )
 
 
 def guard_off(guard: PrimaryGuard | None = None) -> None:

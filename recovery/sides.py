@@ -62,7 +62,7 @@ def _on_copy(machine: Machine, home: Disk, name: str) -> Sides:
     if control is None:
         raise NotPrepared(f"{home.path} has no control partition. Nothing was written.")
     state_at, state = locate_state(control)
-    wish = Wish(control.partuuid, frozenset(_of_primary(_ROOT)))
+    wish = Wish(control.partuuid, frozenset(_of_primary(_ROOT)), keeps=True)
     return Sides(name, "dpsr", machine.firmware, home, control, state_at, state, wish)
 
 

@@ -182,9 +182,13 @@ def by_menu(
             sides.write(sides.state.with_primary("1"))
             screen.note("The guard lets the primary start again")
             return
+        changed = "Nothing was changed."
+        if wanted == Turn("dpsr") and sides.state.trial:
+            sides.write(sides.state.with_trial(""))
+            changed = "What is done here is kept: it is no trial any more. No more was changed."
         raise NoWayThere(
             "A BIOS starts the disks in an order that only its own setup can change, and the menu "
-            "in which dpsr chooses lies on the primary. Nothing was changed.",
+            f"in which dpsr chooses lies on the primary. {changed}",
             BY_HAND,
         )
     ours = entry_id(sides.name)
@@ -232,8 +236,9 @@ def _mark(sides: Sides, done: Turn, guard: PrimaryGuard) -> None:
             guard.reset()
         elif guard.facts() is not None:  # as the primary's was when it was copied
             state = state.with_primary("1")
-        if sides.here == "primary" and not state.booted:
-            state = state.with_trial("")
+    if done.to == "primary" and sides.here == "primary" and state.trial == "1":
+        # Called off. Should the copy be started all the same one day, that is no trial.
+        state = state.with_trial("2" if state.booted else "")
     sides.write(state)
     if not state.order and sides.here == "primary":
         found_order.drop()

@@ -21,6 +21,8 @@ from core.screen import Advance
 _CHUNK: Final = 1024
 """Blocks that are read at once, those between them that nobody vouches for among them: 4 MiB."""
 _DEPTH: Final = 6
+MOST: Final = 1 << 17
+"""Wrong blocks that are listed, of a slot: 512 MiB. A disk that is worse needs no list."""
 _THREADS: Final = 4
 
 
@@ -32,6 +34,8 @@ class Scanned:
     """Bytes that were compared."""
     wrong: dict[int, int] = field(default_factory=dict)
     """Blocks that hold something else, or cannot be read; and the digests due."""
+    more: int = 0
+    """How many are wrong beside those, which are not listed."""
     unreadable: set[int] = field(default_factory=set)
     unknown: int = 0
     """Bytes whose digests are lost."""
@@ -58,6 +62,9 @@ def scan(device: str, size: int, stack: Stack, name: str, advance: Advance) -> S
             room, part, job = reading.popleft()
             for at, readable in job.result():
                 block = int(part.blocks[at])
+                if len(found.wrong) >= MOST:
+                    found.more += 1
+                    continue
                 found.wrong[block] = int(part.digests[at])
                 if not readable:
                     found.unreadable.add(block)

@@ -69,6 +69,10 @@ class Keeper:
     def close(self) -> None:
         self._noted.close()
 
+    def make_room_by(self, more_room: Callable[[], bool]) -> None:
+        """What is asked, by any thread, when the vault is full while the run goes on."""
+        self._noted.more_room = more_room
+
     def writers(self, under: Mapping[str, Writer]) -> dict[str, Writer]:
         """Writers that note what they are given, and hand it on. They raise WriteFailed, too."""
         return {name: _Noting(partial(self._note, name), each) for name, each in under.items()}

@@ -8,6 +8,7 @@ the run takes it along.
 import errno
 import os
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -48,6 +49,8 @@ class Noted:
     """Digests of several slots, by their index; any thread may add some."""
 
     def __init__(self, folder: Path) -> None:
+        self.more_room: Callable[[], bool] = lambda: False
+        """Asked when the vault is full; True: something was dropped."""
         self._folder = folder
         self._lock = Lock()
         self._keys: Numbers = np.empty(LOT, np.int64)
@@ -133,16 +136,23 @@ class Noted:
 
     def _spill(self) -> None:
         if self._file is None:
-            self._file = tempfile.TemporaryFile(dir=self._folder)  # noqa: SIM115 - see close
+            # See close.
+            self._file = tempfile.TemporaryFile(dir=self._folder, buffering=0)  # noqa: SIM115
         found = self._sorted()
         keys, first = np.unique(found.blocks // WINDOW, return_index=True)
         bounds = np.append(first, len(found.blocks)).tolist()
         places = dict(zip(keys.tolist(), pairwise(bounds), strict=True))
+        data, at = memoryview(b"".join(array.tobytes() for array in found)), self._end
+        while data:
+            try:
+                done = os.pwrite(self._file.fileno(), data, at)
+            except OSError as error:
+                if error.errno != errno.ENOSPC or not self.more_room():
+                    raise
+                continue
+            data, at = data[done:], at + done
         self._lots.append(_Lot(self._end, len(found.blocks), places))
-        for array in found:
-            self._file.write(array.tobytes())
-            self._end += array.nbytes
-        self._file.flush()
+        self._end = at
         self._count = 0
 
     def _read(self, lot: _Lot, first: int, end: int) -> Digested:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from core.errors import CopyDiffers, UnknownFormat
-from core.files import write_durably
+from core.files import sync_folder, write_durably
 from core.model.manifest import VERSION, Manifest
 from core.model.plain import Misfit, from_plain, to_plain
 
@@ -86,10 +86,14 @@ def readable(vault: Path) -> list[Manifest]:
 
 
 def clear(vault: Path) -> None:
-    """Delete every manifest and its digests: the first copy starts a chain of its own."""
-    for pattern in ("manifest-*.json", "digests-*"):
+    """Delete every manifest, log and digest: the first copy starts a chain of its own.
+
+    The disk says `building` by then: none of it leads anywhere.
+    """
+    for pattern in ("manifest-*", ".manifest-*", "undo-*", "digests-*"):
         for path in sorted(vault.glob(pattern)):
             path.unlink()
+    sync_folder(vault)
 
 
 def _all(vault: Path) -> Iterator[Path]:

@@ -131,8 +131,11 @@ def _go_back(
 def _clean(
     disk: str, state_at: int, vault: Path, before: State, now: State, screen: Screen
 ) -> State:
-    """Say that the slots hold `before` again; the rescue system stays that of `now`."""
-    state = before.with_rescue(now.rescue)
+    """Say that the slots hold `before` again.
+
+    The other keys (rescue system, order found, trial) belong to the disk, not to a generation.
+    """
+    state = dataclasses.replace(before, extra=now.extra)
     write_state(disk, state_at, state)
     points.reach("rolled-back")
     try:

@@ -106,6 +106,8 @@ class Transaction:
         self._commit_tried = False
         self._committed = False
         self._parent = ""
+        if digests:
+            digests.make_room_by(self._more_room)
 
     def __enter__(self) -> Self:
         return self

@@ -75,7 +75,9 @@ def why(
     if not any(block):
         return "lost"
     if not is_whole(block):
-        return "damage"
+        # A mount writes the journal's first block, too: what rots leaves that alone.
+        known = {"", wanted.journal, *(each.journal for each in earlier)}
+        return "damage" if seen[1] in known else "work"
     if seen[0] == wanted.superblock:  # no mount leaves that as it was
         return "lost" if seen[1] in {each.journal for each in earlier} - {""} else "damage"
     return "lost" if seen[0] in {each.superblock for each in earlier} else "work"

@@ -39,7 +39,13 @@ def test_so_are_the_zeros_of_an_update() -> None:
 
 @pytest.mark.parametrize("at", [0, 0x38, 0x68, 0x34, 0x3FE])
 def test_a_superblock_that_rotted_is_damage(at: int) -> None:
-    assert unlike.why(changed(at), SEEN, SLOT, [BEFORE]) == "damage"
+    assert unlike.why(changed(at), (HASH, SLOT.journal), SLOT, [BEFORE]) == "damage"
+    assert unlike.why(changed(at), ("", ""), SLOT, [BEFORE]) == "damage"
+
+
+def test_one_that_was_torn_while_the_copy_ran_is_work() -> None:
+    """A mount writes the journal, too: a power cut in the superblock's write hides no work."""
+    assert unlike.why(changed(0x34), SEEN, SLOT, [BEFORE]) == "work"
 
 
 def test_without_a_checksum_only_its_magic_number_tells() -> None:
@@ -47,7 +53,7 @@ def test_without_a_checksum_only_its_magic_number_tells() -> None:
     plain[0x65] &= ~0x04  # metadata_csum
     assert unlike.why(bytes(plain), SEEN, SLOT, []) == "work"
     plain[0x38] = 0
-    assert unlike.why(bytes(plain), SEEN, SLOT, []) == "damage"
+    assert unlike.why(bytes(plain), ("", ""), SLOT, []) == "damage"
 
 
 def test_a_journal_alone_is_changed_by_no_mount() -> None:
