@@ -13,12 +13,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
+from builder.change.superblock import AT, SIZE
 from core.errors import ReadFailed, WriteFailed
 from core.namespace import mounted
 from core.run import run
 
-_AT: Final = 1024
-_SIZE: Final = 1024
 _MAGIC: Final = 0xEF53
 _CHECKSUM: Final = 0x3FC
 _HAS_CHECKSUM: Final = 0x400
@@ -76,11 +75,11 @@ def mend(device: str) -> bool:
     written. Raises CommandFailed, ReadFailed, WriteFailed.
     """
     with _reading(device) as file:
-        block, found = _read(file, _AT), _backup_for(file)
+        block, found = _read(file, AT), _backup_for(file)
     if found is not None:
         try:
             with open(device, "r+b", buffering=0) as stream:
-                os.pwrite(stream.fileno(), as_primary(found), _AT)
+                os.pwrite(stream.fileno(), as_primary(found), AT)
                 os.fsync(stream.fileno())
         except OSError as error:
             raise WriteFailed(f"The vault {device} cannot be written: {error.strerror}.") from error
@@ -93,7 +92,7 @@ def mend(device: str) -> bool:
 
 def is_whole(block: bytes) -> bool:
     """Whether these 1,024 bytes are an ext4 superblock of one piece."""
-    if len(block) != _SIZE or struct.unpack_from("<H", block, 0x38)[0] != _MAGIC:
+    if len(block) != SIZE or struct.unpack_from("<H", block, 0x38)[0] != _MAGIC:
         return False
     if not struct.unpack_from("<I", block, 0x64)[0] & _HAS_CHECKSUM:
         return True  # nothing says otherwise
@@ -134,7 +133,7 @@ def _reading(device: str) -> Iterator[int]:
 
 def _backup_for(file: int) -> bytes | None:
     """What has to take the place of the superblock, if it has to and there is something."""
-    return None if is_whole(_read(file, _AT)) else _backup(file)
+    return None if is_whole(_read(file, AT)) else _backup(file)
 
 
 def _backup(file: int) -> bytes | None:
@@ -158,7 +157,7 @@ def _backup(file: int) -> bytes | None:
 
 
 def _read(file: int, offset: int) -> bytes:
-    return os.pread(file, _SIZE, offset)
+    return os.pread(file, SIZE, offset)
 
 
 def _rest(byte: int) -> int:
