@@ -7,6 +7,7 @@ from builder.plan.fstab import normal
 from builder.plan.wish import Wish
 from core.errors import AlreadyPrepared, NotPrepared, StateUnreadable, UnknownFormat
 from core.model.machine import Disk, Machine
+from core.screen import moment
 from core.settings import BackupSet, Settings
 from grub.state import read_state
 
@@ -31,7 +32,7 @@ def refuse_complete(disk: Disk, known: Settings, wish: Wish) -> None:
         if state.state != "building":
             raise AlreadyPrepared(
                 f"{disk.path} is the DPSR disk of the set {backup_set.name}, and holds a complete "
-                f"copy of {state.taken}. Nothing was written."
+                f"copy of {moment(state.taken)}. Nothing was written."
             )
 
 

@@ -52,9 +52,10 @@ from core.model.live import Found
 from core.model.machine import Machine
 from core.model.manifest import Manifest
 from core.namespace import go_private
-from core.screen import Screen, duration, human
+from core.screen import Screen, duration, human, moment
 from core.signals import Ended, deferred
 from grub.clone import install_on_clone
+from grub.guard import PrimaryGuard
 from grub.install import need_grub
 from grub.primary import PrimaryMenu
 
@@ -144,11 +145,14 @@ def prepare(disk_name: str, wish: Wish, screen: Screen, confirm: Confirm) -> Man
             for warning in (
                 *remember.tell_firmware(plan, known),
                 *PrimaryMenu().offer(known.sets),
+                *PrimaryGuard().follow(
+                    {each.control_uuid for each in known.sets}, plan.control.identity.uuid
+                ),
             ):
                 screen.warn(warning)
     screen.step(
         f"Done in {duration(time.monotonic() - begun)}: {plan.disk} is a bootable copy of this "
-        f"system as it was at {manifest.taken}"
+        f"system as it was at {moment(manifest.taken)}"
     )
     return manifest
 
@@ -186,7 +190,7 @@ def update(name: str, how: How, screen: Screen) -> Manifest:
                 screen.warn(f"{sentence} {HEALS}.")
 
             renewed = rescue.refresh(target, held, screen)
-            screen.step(f"Looking for what changed since {held.last.taken}")
+            screen.step(f"Looking for what changed since {moment(held.last.taken)}")
             written = remember.counters_of(plan)
             identity = slots.identity_ranges(plan)
             places = slots.log_slots(plan)
@@ -224,7 +228,8 @@ def update(name: str, how: How, screen: Screen) -> Manifest:
                 screen.warn(warning)
     screen.step(
         f"Done in {duration(time.monotonic() - begun)}: generation {manifest.generation}, the "
-        f"system as it was at {manifest.taken}; {human(manifest.figures.bytes_written)} copied"
+        f"system as it was at {moment(manifest.taken)}; "
+        f"{human(manifest.figures.bytes_written)} copied"
     )
     return manifest
 
@@ -347,4 +352,4 @@ def _as_before(held: Held) -> _Holds:
     """Until a transaction says otherwise."""
     if held.unlike and not held.worked_on:
         return _Holds(" ".join(held.faults))
-    return _Holds(AS_BEFORE.format(taken=held.state.taken))
+    return _Holds(AS_BEFORE.format(taken=moment(held.state.taken)))

@@ -34,7 +34,7 @@ from core.model.copy import partition_path
 from core.model.machine import Disk, Machine
 from core.model.manifest import Manifest
 from core.model.state import State
-from core.screen import Screen
+from core.screen import Screen, moment
 from core.settings import BackupSet, Settings
 from core.signals import Ended
 from grub.state import read_state
@@ -143,7 +143,9 @@ def find_target(chosen: Settings, name: str) -> Target:
 def holding(state: State) -> str:
     """What a DPSR disk in this state holds, in a sentence. Pure."""
     rescue = _RESCUE if state.rescue else ""
-    return HOLDS[state.state].format(gen=state.gen, taken=state.taken, to=state.to, rescue=rescue)
+    return HOLDS[state.state].format(
+        gen=state.gen, taken=moment(state.taken), to=state.to, rescue=rescue
+    )
 
 
 def holding_now(target: Target) -> tuple[State | None, str]:

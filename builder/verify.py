@@ -34,7 +34,7 @@ from core.machine.places import place_of
 from core.model.blockset import BlockSet
 from core.model.manifest import SlotState
 from core.namespace import go_private, mounted
-from core.screen import Screen
+from core.screen import Screen, moment
 from grub.state import read_state
 
 STARTED: Final = (
@@ -184,7 +184,7 @@ class _Verifier:
     def run(self) -> Report:
         """The whole of it."""
         last, state = self.held.last, self.held.state
-        self.screen.step(f"Reading generation {last.generation}, as it was at {last.taken}")
+        self.screen.step(f"Reading generation {last.generation}, as it was at {moment(last.taken)}")
         damages: list[Damage] = []
         notes: list[str] = []
         checked = 0

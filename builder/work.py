@@ -12,6 +12,7 @@ from builder.vault import manifests
 from core.errors import CommandFailed, WorkOnCopy
 from core.model.manifest import Manifest, SlotState
 from core.namespace import mounted
+from core.screen import moment
 
 _SHOWN: Final = 8
 _SLACK: Final = 2.0
@@ -63,7 +64,7 @@ def refuse(last: Manifest, vault: Path, path: Callable[[int], str]) -> None:
                 found += done_on_copy(slot, path(slot.number), since)
             except (CommandFailed, OSError):  # it may be damage, not work: that heals it, too
                 unreadable.append(slot.mountpoint)
-    said = [f"The copy was started or written to since its backup of {last.taken}."]
+    said = [f"The copy was started or written to since its backup of {moment(last.taken)}."]
     if found or not unreadable:
         said.append(summary(found).sentence())
     if unreadable:

@@ -11,6 +11,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -43,6 +44,14 @@ def duration(seconds: float) -> str:
     if hours < 48:
         return f"{hours} h {minutes} min"
     return f"{hours // 24} days"
+
+
+def moment(taken: str) -> str:
+    """A point in time (ISO 8601) as a person reads it: `2026-11-25 10:00 UTC`; else as it is."""
+    try:
+        return f"{datetime.fromisoformat(taken).astimezone(UTC):%Y-%m-%d %H:%M} UTC"
+    except ValueError:
+        return taken
 
 
 class Screen(ABC):

@@ -23,12 +23,9 @@ def done(wanted: Turn) -> str:
             "From now on this machine starts from the DPSR disk. What is done there is kept.\n"
             "Next: reboot. `dpsr switch primary` goes back to the order before.\n"
         )
-    how = (
-        "The next start goes"
-        if wanted.once
-        else "From now on this machine starts as before: it goes"
-    )
-    return f"{how} to the primary.\n"
+    if wanted.once:
+        return "The next start goes to the primary.\n"
+    return "From now on this machine starts by the order that it had before.\n"
 
 
 def as_text(found: Standing) -> str:

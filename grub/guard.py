@@ -10,8 +10,8 @@ chain.
 import errno
 import os
 import re
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
@@ -35,7 +35,9 @@ case " $GRUB_CMDLINE_LINUX $GRUB_CMDLINE_LINUX_DEFAULT " in
   *) [ -e /etc/dpsr/copy.json ] || GRUB_CMDLINE_LINUX="$GRUB_CMDLINE_LINUX panic=30" ;;
 esac
 """
-_FACTS: Final = re.compile(r"^# guard: tries=(\d) control=(\S+) counter=(\S+)$", re.MULTILINE)
+_FACTS: Final = re.compile(
+    r"^# guard: tries=(\d) control=(\S+) counter=(\S+) esp=(\S*)$", re.MULTILINE
+)
 
 _SCRIPT: Final = """\
 insmod echo
@@ -125,7 +127,8 @@ def script(facts: Facts) -> str:
         for left in range(1, MOST + 1)
     )
     return (
-        f"# guard: tries={facts.tries} control={facts.control} counter={facts.counter}\n{HEAD}"
+        f"# guard: tries={facts.tries} control={facts.control} counter={facts.counter} "
+        f"esp={facts.esp}\n{HEAD}"
         + _SCRIPT.format(
             control=facts.control,
             tries=facts.tries,
@@ -153,7 +156,7 @@ class PrimaryGuard:
             found = _FACTS.search(self.ours.read_text("utf-8"))
         except OSError:
             return None
-        return Facts(int(found[1]), found[2], found[3]) if found else None
+        return Facts(int(found[1]), found[2], found[3], found[4]) if found else None
 
     def left(self) -> int | None:
         """How many starts are left; None: off, or the counter cannot be read."""
@@ -242,6 +245,25 @@ class PrimaryGuard:
             self.off()
         except (ToolError, OSError) as reason:
             return [f"The guard could not be switched off: {reason} `dpsr guard off` tries again."]
+        return []
+
+    def follow(self, known: Collection[str], control: str) -> list[str]:
+        """Let it start the DPSR disk `control`, if its own is none of the `known` any more.
+
+        Such a disk was made anew, or replaced. Returns warnings, one sentence each.
+        """
+        facts = self.facts()
+        if facts is None or facts.control in known:
+            return []
+        try:
+            self.on(replace(facts, control=control))
+        except (ToolError, OSError) as reason:
+            return [
+                (
+                    f"The guard still waits for a DPSR disk that is no more: {reason} "
+                    "`dpsr guard on` tries again."
+                )
+            ]
         return []
 
     def _count(self, facts: Facts, left: int) -> None:

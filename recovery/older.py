@@ -11,6 +11,7 @@ from builder.vault.replay import SlotPath
 from core.errors import ChainClosed
 from core.model.manifest import Manifest
 from core.model.state import State
+from core.screen import moment
 from recovery.consoles import ConsoleScreen
 from recovery.menu import ask
 
@@ -42,7 +43,7 @@ def go_back(
         to = _chosen(folder, state, slot_path, screen)
         if to is None:
             return None
-        screen.step(f"Going back to the copy of {instant(to.taken)}. Please wait.")
+        screen.step(f"Going back to the copy of {moment(to.taken)}. Please wait.")
         return recovery.roll_back(disk, state_at, folder, state, to.generation, slot_path, screen)
 
 
@@ -52,7 +53,7 @@ def _chosen(
     with chain.readable(vault):
         known = chain.generations(vault, state)[: _MOST - 1]
     if len(known) < 2:
-        screen.warn(NONE.format(taken=instant(state.taken)))
+        screen.warn(NONE.format(taken=moment(state.taken)))
         return None
     try:
         recovery.way_back(vault, state, known[-1].generation, slot_path)
@@ -63,8 +64,8 @@ def _chosen(
         if not picked or picked >= len(known):
             return known[0] if picked == 0 else None
         to = known[picked]
-        words = SURE.format(to=instant(to.taken), newest=instant(known[0].taken))
-        yes = f"Yes, start that of {instant(to.taken)}"
+        words = SURE.format(to=moment(to.taken), newest=moment(known[0].taken))
+        yes = f"Yes, start that of {moment(to.taken)}"
         sure, _ = ask(screen, words, ("No, back to the list", yes))
         if sure == 1:
             return to
@@ -73,16 +74,11 @@ def _chosen(
 def offered(known: Sequence[Manifest], now: datetime) -> list[str]:
     """A line for each generation, the newest first, and one to leave it. Pure."""
     lines = [
-        f"Backup {each.generation} of {instant(each.taken)}{_age(each.taken, now)}"
+        f"Backup {each.generation} of {moment(each.taken)}{_age(each.taken, now)}"
         + (", the newest" if number == 0 else "")
         for number, each in enumerate(known)
     ]
     return [*lines, "None of these"]
-
-
-def instant(taken: str) -> str:
-    """A point in time as a person reads it."""
-    return f"{datetime.fromisoformat(taken).astimezone(UTC):%Y-%m-%d %H:%M} UTC"
 
 
 def _age(taken: str, now: datetime) -> str:

@@ -27,7 +27,7 @@ from core.model.machine import Disk
 from core.model.manifest import Manifest
 from core.model.state import State
 from core.namespace import go_private
-from core.screen import Screen, duration
+from core.screen import Screen, duration, moment
 from grub.state import read_state
 
 STILL_GOOD: Final = (
@@ -141,14 +141,16 @@ def roll_back(name: str, to: int, screen: Screen, confirm: Confirm) -> Step:
                 if step.lost:
                     confirm(step)
                     remember.going_back(step.to)
-                    screen.step(f"Going back to generation {to}, as it was at {step.to.taken}")
+                    screen.step(
+                        f"Going back to generation {to}, as it was at {moment(step.to.taken)}"
+                    )
                     recovery.roll_back(
                         target.disk.path, state_at, held.vault, held.state, to, target.path, screen
                     )
             if not step.lost and before.state == "clean":
                 screen.step(
                     f"The DPSR disk holds generation {to} already, the system as it was at "
-                    f"{step.to.taken}. Nothing was written."
+                    f"{moment(step.to.taken)}. Nothing was written."
                 )
                 return step
             if step.lost or before.state == "rolling-back":
@@ -156,7 +158,7 @@ def roll_back(name: str, to: int, screen: Screen, confirm: Confirm) -> Step:
                     screen.warn(warning)
     screen.step(
         f"Done in {duration(time.monotonic() - begun)}: the DPSR disk holds generation {to} again, "
-        f"the system as it was at {step.to.taken}. The next `dpsr update` goes on from it."
+        f"the system as it was at {moment(step.to.taken)}. The next `dpsr update` goes on from it."
     )
     return Step(step.disk, step.to, step.lost, taken=True)
 

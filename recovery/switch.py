@@ -32,6 +32,10 @@ BY_HAND: Final = (
     "When the machine starts, its own disk's menu appears: choose its first entry there, or take "
     "the disk in the BIOS's boot menu. Then run `dpsr switch primary` there."
 )
+NOT_FIRST: Final = (
+    "The order is back as it was found, and that did not start the primary first. Choose the "
+    "primary in the firmware's setup, or `dpsr switch primary --once` before each start."
+)
 _GUARD: Final = PrimaryGuard()
 TO: Final = {"dpsr": "the DPSR disk", "primary": "the primary"}
 
@@ -146,7 +150,7 @@ def by_firmware(
             found = found_order.read(was, sides.control.partuuid)
             wanted = Turn("primary", found=found)
     try:
-        bring_about(
+        after = bring_about(
             manager,
             sides.disk.path,
             sides.control.number,
@@ -167,6 +171,8 @@ def by_firmware(
             f"{reason} As it is, the next start goes to {where}.", IN_MENU
         ) from None
     _mark(sides, wanted, guard)
+    if turn.starts_next(seen(sides, after), sides.wish) != wanted.to:
+        screen.warn(NOT_FIRST)
 
 
 def by_menu(

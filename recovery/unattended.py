@@ -21,11 +21,11 @@ from core.errors import ChainClosed, StepFailed, ToolError
 from core.model.copy import partition_path
 from core.model.state import State
 from core.namespace import mounted
+from core.screen import moment
 from grub import gpt
 from grub.state import locate, read_state
 from recovery import firmware, handover, kexec, menu, older
 from recovery.consoles import ConsoleScreen
-from recovery.older import instant
 
 _PATIENCE: Final = 30.0
 """Seconds that a slow disk gets to appear before a person is offered other things."""
@@ -144,7 +144,7 @@ class Rescue:
             self.screen.warn(NO_COPY)
             return False
         if state.state == "clean":
-            self.screen.step(NOTHING.format(taken=instant(state.taken)))
+            self.screen.step(NOTHING.format(taken=moment(state.taken)))
             return False
         return self._start(copy, self._repaired(copy, state))
 
@@ -168,7 +168,7 @@ class Rescue:
             return state
         self.screen.step(GOES_ON if state.state == "rolling-back" else REPAIRS)
         state = recover(copy.disk, copy.state_at, copy.vault, copy.path, self.screen)
-        self.screen.step(REPAIRED.format(taken=instant(state.taken)))
+        self.screen.step(REPAIRED.format(taken=moment(state.taken)))
         return state
 
     def _start(self, copy: Copy, state: State) -> bool:

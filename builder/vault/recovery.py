@@ -15,7 +15,7 @@ from core import points
 from core.errors import ChainClosed, NoSuchGeneration, ToolError, UndoLogDamaged
 from core.model.manifest import Manifest
 from core.model.state import State
-from core.screen import Screen
+from core.screen import Screen, moment
 from grub.state import read_state, write_state
 
 
@@ -40,7 +40,9 @@ def finish(disk: str, state_at: int, vault: Path, slot_path: SlotPath, screen: S
     """`recover`, once the vault is checked and mounted."""
     state = read_state(disk, state_at)
     if state.state == "updating":
-        screen.step(f"Taking back an interrupted update: the backup of {state.taken} returns")
+        screen.step(
+            f"Taking back an interrupted update: the backup of {moment(state.taken)} returns"
+        )
         with UndoLog(vault / undolog.file_name(state.txid)) as log:
             log.sync()  # a process that was killed may have left more than the disk has yet
             before = log.header.before

@@ -30,7 +30,7 @@ from core.errors.system import reason_of
 from core.model.blockset import BlockSet
 from core.model.manifest import DigestFile, Manifest
 from core.model.state import State
-from core.screen import Screen, human
+from core.screen import Screen, human, moment
 from core.signals import Ended, deferred
 from grub.state import read_state, write_state
 
@@ -245,7 +245,7 @@ class Transaction:
             return self._half(unknown)
         points.reach("rolled-back")
         self._sweep(self._before)
-        return AS_BEFORE.format(taken=self._before.taken)
+        return AS_BEFORE.format(taken=moment(self._before.taken))
 
     def _half(self, unknown: str) -> str:
         """What the disk holds when going back has failed: by what it says itself, if it answers."""
@@ -257,7 +257,7 @@ class Transaction:
             # `clean` is said before a slot is touched, and again once all of them are back.
             clean = COMPLETE if now.txid == self.txid else AS_BEFORE
             sentence = clean if now.state == "clean" else GOES_BACK
-        return sentence.format(taken=self._before.taken)
+        return sentence.format(taken=moment(self._before.taken))
 
     def _sweep(self, state: State) -> None:
         try:

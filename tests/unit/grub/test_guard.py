@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The guard's files on the primary; tests/device lets GRUB's checker read its script."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -92,6 +93,26 @@ def test_a_good_start_gives_all_tries_back_but_not_after_a_failover(
     assert room.status(guard) == room.Watch(on=True, tries=3, left=0, over=True)
     assert "HAS ACTED" in turns.guard(room.status(guard))
     assert room.reset(guard) == room.Watch(on=True, tries=3, left=3)
+
+
+def test_it_follows_a_disk_that_was_made_anew_and_no_other(asked: Asked, facts: Facts) -> None:
+    guard = asked.guard
+    assert guard.follow((), "11AA-22BB") == []
+    assert guard.facts() is None, "it is off"
+    guard.on(facts)
+    assert guard.follow({CONTROL, "11AA-22BB"}, "11AA-22BB") == []
+    assert guard.facts() == facts, "another set's disk was prepared"
+    assert guard.follow({"11AA-22BB"}, "11AA-22BB") == []
+    assert guard.facts() == replace(facts, control="11AA-22BB")
+
+
+def test_an_esp_that_is_not_mounted_is_not_written_below(asked: Asked, facts: Facts) -> None:
+    guard = replace(asked.guard, is_mount=lambda _: False)
+    facts = replace(facts, counter=str(Path(facts.counter).parent / "efi/EFI/dpsr/g"), esp="AB-CD")
+    replace(guard, is_mount=lambda _: True).on(facts)
+    spend(facts, 1)
+    with pytest.raises(CannotWrite, match="not mounted"):
+        guard.reset()
 
 
 def test_the_counter_is_written_where_it_is(asked: Asked, facts: Facts) -> None:

@@ -53,6 +53,17 @@ def test_for_good_and_back_from_the_other_side(tmp_path: Path, record: Path) -> 
     assert sides(tmp_path).state == STATE
 
 
+def test_an_order_that_started_the_copy_comes_back_and_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    nvram = firmware(OURS, DEBIAN, SHELL)
+    turn(sides(tmp_path), DPSR, nvram)
+    assert "Attention" not in capsys.readouterr().err
+    turn(sides(tmp_path), PRIMARY, nvram)
+    assert nvram.order == [0, 1, 2]
+    assert "did not start the primary first" in capsys.readouterr().err
+
+
 def test_once_is_a_trial_until_it_is_called_off_or_kept(tmp_path: Path) -> None:
     nvram = firmware(DEBIAN, OURS, SHELL)
     turn(sides(tmp_path), ONCE, nvram)
