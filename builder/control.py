@@ -16,8 +16,7 @@ from builder.digests.keeper import Keeper, Wanted
 from builder.fixup.fix import FixedSlot
 from builder.vault import fingerprint, manifests
 from builder.vault.mend import vault_at
-from builder.vault.undolog import NoRoom
-from core.errors import NotPrepared, StateUnreadable, VaultFull
+from core.errors import NotPrepared, StateUnreadable
 from core.model.copy import Pair, Plan, Slot
 from core.model.figures import RunFigures
 from core.model.live import Instant
@@ -114,12 +113,7 @@ def first_vault(plan: Plan) -> Iterator[Path]:
     """The vault of a first copy, empty: what an earlier try or chain left is deleted."""
     with vault_at(plan.slot_path(plan.vault.number), "noatime") as vault:
         manifests.clear(vault)
-        try:
-            yield vault
-        except NoRoom as full:
-            raise VaultFull(
-                f"The vault has no room for the digests of the copy ({full})."
-            ) from None
+        yield vault
 
 
 def keep(

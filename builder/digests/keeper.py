@@ -25,7 +25,6 @@ from builder.digests.blocks import BLOCK, Digested, in_blocks, newest, window, w
 from builder.digests.noted import Noted
 from builder.digests.store import Stack
 from builder.vault.undoformat import LogSlot
-from builder.vault.undolog import NoRoom
 from core import points
 from core.errors import WriteFailed
 from core.files import sync_folder
@@ -65,6 +64,10 @@ class Keeper:
     def covered(self) -> frozenset[str]:
         """The slots of which there are digests from before."""
         return frozenset(name for name, blocks in self._covered.items() if blocks)
+
+    def gave_up(self) -> bool:
+        """There was no room for them: the generation has none, and is a good one all the same."""
+        return self._noted.closed
 
     def close(self) -> None:
         self._noted.close()
@@ -106,16 +109,20 @@ class Keeper:
     ) -> tuple[DigestFile, ...]:
         """Write the new generation's file, durably; returns what its manifest is to name.
 
-        That is nothing when digests from before turn out to be damaged.
+        That is nothing when digests from before turn out to be damaged, or there is no room.
         `wanted` by name of the slot; one that is not named keeps what it covers. All writers were
         flushed before. `path`: the device of a slot, by its name. `more_room` as in LogFile.
-        Raises NoRoom, WriteFailed, ReadFailed.
+        Raises WriteFailed, ReadFailed.
         """
+        if self.gave_up():
+            return ()
         header = form.Header(txid, disk_guid, tuple(slot for _, slot in self._slots.values()))
         try:
             self._noted.settle()
             for name, each in wanted.items():
                 self._read_missing(name, each.sure, path(name))
+                if self.gave_up():
+                    return ()
             self._noted.settle()
             taken = self._before.worth_taking_in(self._noted.count) if self._before else 0
             while True:
@@ -127,7 +134,9 @@ class Keeper:
                 if taken:
                     taken = 0  # it is shorter then
                 elif not more_room():
-                    raise NoRoom(store.file_name(txid))
+                    self._noted.close()
+                    (self._vault / store.file_name(txid)).unlink(missing_ok=True)
+                    return ()
         except form.Damaged:
             return ()  # no reason to go without a backup: the next one makes them anew
         except OSError as error:
@@ -136,12 +145,15 @@ class Keeper:
             ) from error
 
     def _note(self, name: str, offset: int, view: memoryview) -> None:
+        if self.gave_up():
+            return
         index, slot = self._slots[name]
         try:
             self._noted.add(index, offset, view, slot.size)
         except OSError as error:
             if error.errno == errno.ENOSPC:
-                raise NoRoom(str(self._vault)) from error
+                self._noted.close()  # what they take up already is room for the undo log
+                return
             raise WriteFailed(f"The vault cannot be written: {error.strerror}.") from error
 
     def _read_missing(self, name: str, sure: BlockSet, device: str) -> None:

@@ -61,6 +61,7 @@ class Noted:
         self._end = 0
         self._unsure: dict[int, list[tuple[int, int]]] = {}
         self._settled = NOTHING
+        self.closed = False
 
     def add(self, slot: int, offset: int, view: memoryview, size: int) -> None:
         """The slot, of `size` bytes, holds `view` at `offset` from now on. Raises OSError."""
@@ -77,7 +78,7 @@ class Noted:
         found = digests(view[first * BLOCK - offset : min(last * BLOCK, end) - offset])
         with self._lock:
             done = 0
-            while done < len(found):
+            while done < len(found) and not self.closed:
                 if self._count == LOT:
                     self._spill()
                 some = min(len(found) - done, LOT - self._count)
@@ -125,8 +126,11 @@ class Noted:
         return len(self._settled.blocks) + sum(lot.count for lot in self._lots)
 
     def close(self) -> None:
-        if self._file is not None:
-            self._file.close()
+        """Nothing is kept from now on, and what was is gone."""
+        with self._lock:
+            self.closed = True
+            if self._file is not None:
+                self._file.close()
 
     def _sorted(self) -> Digested:
         """What is in memory, each block once."""

@@ -48,6 +48,10 @@ GOES_BACK: Final = (
     "The DPSR disk could not be taken back to the backup of {taken} at once, and does not start "
     "meanwhile. The next `dpsr update` does that first."
 )
+NO_DIGESTS: Final = (
+    "The vault has no room for digests beside the undo log: `dpsr verify` cannot check this "
+    "backup. `dpsr update --full` makes them anew."
+)
 UNCLEAR: Final = (
     "The DPSR disk holds the new backup or that of {taken}: whichever it says, it is complete. If "
     "it says neither, its rescue system or the next `dpsr update` first goes back to the older one."
@@ -216,7 +220,10 @@ class Transaction:
 
     def _keep_digests(self, keeper: Keeper, wanted: Mapping[str, Wanted]) -> tuple[DigestFile, ...]:
         paths = {slot.name: self._slot_path(slot.number) for slot in self._slots}
-        return keeper.write(self.txid, self._disk_guid, wanted, paths.__getitem__, self._more_room)
+        files = keeper.write(self.txid, self._disk_guid, wanted, paths.__getitem__, self._more_room)
+        if keeper.gave_up():
+            self._screen.warn(NO_DIGESTS)
+        return files
 
     @property
     def _updating(self) -> State:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from builder.copying import undo
-from builder.digests import keeper
+from builder.digests import keeper, noted
 from builder.vault import chain, undolog
 from core.errors import (
     VaultFull,
@@ -67,7 +67,7 @@ def test_the_oldest_generations_make_room(small_vault: VaultDisk) -> None:
 def test_digests_that_do_not_fit_make_room_as_a_log_does(
     small_vault: VaultDisk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """First by being shorter, then by dropping generations; else the update goes back."""
+    """First by being shorter, then by dropping generations; else the backup has none."""
     disk = small_vault
     for seed in (2, 3):
         disk.update(next_content(disk.content, seed))
@@ -85,8 +85,30 @@ def test_digests_that_do_not_fit_make_room_as_a_log_does(
     digest_oracle.check(disk.vault, manifest, disk.content)
     assert [each.generation for each in chain.generations(disk.vault, disk.state)] == [4, 3, 2]
     left = 1 << 20
-    with no_change(disk), pytest.raises(VaultFull):
-        disk.update(next_content(disk.content, 5))
+    after = next_content(disk.content, 5)
+    manifest = disk.update(after)
+    assert disk.content == after
+    assert manifest.digests == ()
+    assert any("no room for digests" in line for line in disk.screen.said)
+    left = 0
+    manifest = disk.update(next_content(after, 6))
+    digest_oracle.check(disk.vault, manifest, disk.content)
+
+
+def test_digests_without_room_while_the_update_writes(
+    small_vault: VaultDisk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What waits in the vault has no room: the backup is complete, and has no digests."""
+
+    def spill(self: noted.Noted) -> None:
+        raise OSError(errno.ENOSPC, "no room")
+
+    monkeypatch.setattr(noted, "LOT", 8)
+    monkeypatch.setattr(noted.Noted, "_spill", spill)
+    after = next_content(small_vault.content, 2, 20)
+    assert small_vault.update(after).digests == ()
+    assert small_vault.content == after
+    assert list(small_vault.vault.glob("digests-*")) == []
 
 
 def test_without_any_left_the_update_goes_back(small_vault: VaultDisk) -> None:
