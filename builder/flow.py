@@ -38,8 +38,8 @@ from builder.refix import refix
 from builder.status import copy_we_run_from
 from builder.still.hooks import Hooks
 from builder.still.live import LiveOptions, copy_live
-from builder.target import Held, digests_on, find_target, opened, transaction_on
-from builder.vault.transaction import AS_BEFORE, Transaction
+from builder.target import digests_on, find_target, opened, transaction_on
+from builder.vault.transaction import Transaction
 from builder.vault.unlike import HEALS
 from core import points, settings
 from core.claim import locked
@@ -173,7 +173,7 @@ def update(name: str, how: How, screen: Screen) -> Manifest:
             trouble.named(target.disk.path, target.disk.serial),
             locked(target.disk.path),
             opened(target, screen) as held,
-            _as_before(held).told(),
+            _Holds(held.holds).told(),
         ):
             plan, shape = plan_update(
                 target.machine, target.disk, target.known, held.last, FSTAB.read_text("utf-8")
@@ -346,10 +346,3 @@ class _Holds:
         except (ToolError, Ended) as reason:
             reason.disk_holds = reason.disk_holds or self.sentence
             raise
-
-
-def _as_before(held: Held) -> _Holds:
-    """Until a transaction says otherwise."""
-    if held.unlike and not held.worked_on:
-        return _Holds(" ".join(held.faults))
-    return _Holds(AS_BEFORE.format(taken=moment(held.state.taken)))

@@ -15,7 +15,7 @@ from builder.status import copy_we_run_from
 from builder.vault import chain, manifests, unlike
 from builder.vault.mend import vault_at
 from builder.vault.recovery import recover
-from builder.vault.transaction import Transaction
+from builder.vault.transaction import AS_BEFORE, Transaction
 from builder.vault.undoformat import LogSlot
 from builder.vault.unlike import Unlike
 from core import record
@@ -112,6 +112,13 @@ class Held:
     def worked_on(self) -> bool:
         """Whether somebody may have work on the copy: it was booted, or written to."""
         return self.state.booted or any(each.why == "work" for each in self.unlike)
+
+    @property
+    def holds(self) -> str:
+        """What the disk holds, in a sentence, and again when a run has gone back."""
+        if self.unlike and not self.worked_on:
+            return " ".join(self.faults)
+        return AS_BEFORE.format(taken=moment(self.state.taken))
 
     @property
     def faults(self) -> tuple[str, ...]:
@@ -250,4 +257,5 @@ def transaction_on(
         identity=identity,
         chained=not held.booted,
         digests=digests,
+        as_before=held.holds,
     )

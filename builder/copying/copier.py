@@ -7,7 +7,7 @@ size of the disk.
 
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, wait
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Final, Self
@@ -20,6 +20,7 @@ from builder.copying.direct import Reader, Writer, buffer
 from builder.copying.throttle import Throttle
 from core.model.blockset import EMPTY, BlockSet
 from core.screen import Advance
+from core.threads import started
 
 CHUNK: Final = 4 << 20
 """Bytes that are read at once."""
@@ -52,7 +53,7 @@ class Copier:
     """
 
     def __init__(self, bandwidth: int = 0) -> None:
-        self._pool = ThreadPoolExecutor(_THREADS, "copier")
+        self._pool = started(_THREADS, "copier")
         self._slabs = [_Slab(buffer(CHUNK), memoryview(b"")) for _ in range(_DEPTH)]
         self.throttle = Throttle(bandwidth)
         """Who reads or writes much by other means waits for it, too."""

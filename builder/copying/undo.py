@@ -9,7 +9,7 @@ slot that is half written can neither be mounted nor be taken for another.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, wait
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from functools import partial
@@ -22,6 +22,7 @@ from builder.vault.undolog import LogFile
 from core import points
 from core.errors import WriteFailed
 from core.model.blockset import EMPTY, BlockSet
+from core.threads import started
 
 ROOM: Final = 8 << 20
 """Bytes of writes that are gathered, for all slots together; twice that is under way."""
@@ -115,8 +116,8 @@ class Undo:
         self._writing: list[Future[None]] = []
         self._old = buffer(max(ROOM, LONGEST))
         # They are left before the devices are closed, and wait for what is under way.
-        self._readers = self._stack.enter_context(ThreadPoolExecutor(_THREADS, "undo-read"))
-        self._overwriters = self._stack.enter_context(ThreadPoolExecutor(_THREADS, "undo-write"))
+        self._readers = self._stack.enter_context(started(_THREADS, "undo-read"))
+        self._overwriters = self._stack.enter_context(started(_THREADS, "undo-write"))
         self.saved_bytes = 0
         """How much of the slots is in the log."""
         self.writers: dict[str, Writer] = {

@@ -68,7 +68,8 @@ class Transaction:
     backups, `[start, end)` in bytes, whole sectors. They are destroyed by the first write to
     their slot; all of them have to be written again, last, after a flush. `chained` is False when
     the copy was booted since: then the log protects this update alone, and the chain is closed.
-    `digests`: who keeps them; None: the new generation has none.
+    `digests`: who keeps them; None: the new generation has none. `as_before`: what the disk holds
+    when all was taken back; by default that it starts.
     """
 
     def __init__(
@@ -87,6 +88,7 @@ class Transaction:
         identity: Mapping[str, BlockSet],
         chained: bool = True,
         digests: Keeper | None = None,
+        as_before: str = "",
     ) -> None:
         self.txid = secrets.token_hex(16)
         self._disk = disk
@@ -101,6 +103,7 @@ class Transaction:
         self._screen = screen
         self._identity = identity
         self._digests = digests
+        self._as_before = as_before or AS_BEFORE.format(taken=moment(before.taken))
         self._path = vault / undolog.file_name(self.txid)
         self._stack = ExitStack()
         self._log: LogFile | None = None
@@ -252,19 +255,18 @@ class Transaction:
             return self._half(unknown)
         points.reach("rolled-back")
         self._sweep(self._before)
-        return AS_BEFORE.format(taken=moment(self._before.taken))
+        return self._as_before
 
     def _half(self, unknown: str) -> str:
         """What the disk holds when going back has failed: by what it says itself, if it answers."""
         try:
             now = read_state(self._disk, self._state_at)
         except (ToolError, OSError):
-            sentence = unknown
-        else:
-            # `clean` is said before a slot is touched, and again once all of them are back.
-            clean = COMPLETE if now.txid == self.txid else AS_BEFORE
-            sentence = clean if now.state == "clean" else GOES_BACK
-        return sentence.format(taken=moment(self._before.taken))
+            return unknown.format(taken=moment(self._before.taken))
+        if now.state != "clean":
+            return GOES_BACK.format(taken=moment(self._before.taken))
+        # It is said before a slot is touched, and again once all of them are back.
+        return COMPLETE if now.txid == self.txid else self._as_before
 
     def _sweep(self, state: State) -> None:
         try:

@@ -23,6 +23,7 @@ from builder.vault.chain import generations
 from builder.vault.recovery import roll_back
 from core.errors import StepFailed, ToolError
 from core.model.state import State
+from core.screen import moment
 from tests.support.faulty_disk import FaultyDisk, Manner, matters
 from tests.support.vault_disk import (
     SIZE,
@@ -144,7 +145,7 @@ def is_true(sentence: str, disk: VaultDisk, case: Case, before: State) -> None:
     clean = state.state == "clean" and disk.content == case.known[state.gen]
 
     def means(text: str) -> bool:
-        return sentence == text.format(taken=before.taken)
+        return sentence == text.format(taken=moment(before.taken))
 
     if not case.guarded:  # the command says then what the state sector says
         assert not sentence

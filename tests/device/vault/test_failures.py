@@ -22,6 +22,7 @@ from core.errors import (
     WriteFailed,
 )
 from core.model.state import State
+from core.screen import moment
 from core.signals import Ended, unwinding
 from grub import state as state_block
 from tests.support.vault_disk import (
@@ -47,7 +48,7 @@ def test_an_error_in_the_middle_goes_back_at_once(disk: VaultDisk) -> None:
     files = disk.files()
     with no_change(disk), pytest.raises(WriteFailed) as error:
         broken_update(disk, WriteFailed("something else"))
-    assert error.value.disk_holds == transaction.AS_BEFORE.format(taken=disk.state.taken)
+    assert error.value.disk_holds == transaction.AS_BEFORE.format(taken=moment(disk.state.taken))
     assert disk.files() == files
 
 
@@ -303,3 +304,9 @@ def test_a_signal_waits_for_writes_under_way(
     assert not late
     assert disk.state == state
     assert disk.content == before
+
+
+def test_a_copy_that_was_damaged_before_is_not_said_to_start(disk: VaultDisk) -> None:
+    with pytest.raises(WriteFailed) as error:
+        broken_update(disk, WriteFailed("something else"), as_before="It is damaged.")
+    assert error.value.disk_holds == "It is damaged."
