@@ -11,7 +11,7 @@ from typing import Final
 
 from builder import trouble
 from builder.change import superblock
-from builder.check import names, scan, sums, vault
+from builder.check import fat_names, names, scan, sums, vault
 from builder.check.mend import mend
 from builder.copying.direct import Reader, buffer
 from builder.digests.blocks import BLOCK
@@ -270,6 +270,9 @@ class _Verifier:
 
 def _owners(slot: SlotState, device: str, blocks: Sequence[int]) -> dict[int, str]:
     """What each block belongs to, as people call it on the copy."""
+    if slot.fstype == "vfat":
+        found = fat_names.owners(device, [block * BLOCK for block in blocks])
+        return {at // BLOCK: _called(slot, owner) for at, owner in found.items()}
     if slot.fstype != "ext4":
         return {}
     try:

@@ -25,7 +25,10 @@ from tests.support.scenario import DPSR, Story
 pytestmark = [pytest.mark.full, pytest.mark.timeout(3000)]
 
 RECIPE: Final = Recipe(13, "uefi", "gpt", bus="scsi")
-FILES: Final = """
+ON_ESP: Final = "/boot/efi/EFI/damaged.bin"
+MARK: Final = b"The ESP has this file. "
+FILES: Final = f"""
+yes '{MARK.decode()}' | tr -d '\\n' | head -c 9000 > {ON_ESP}
 mkdir -p /srv/data; head -c 700000 /dev/urandom > /srv/data/precious
 head -c 300000 /dev/urandom > /srv/data/rewritten; sync
 """
@@ -56,6 +59,13 @@ def first_block(image: Path, part: Part, name: str) -> int:
     """Where in its slot a file begins, in bytes, says debugfs."""
     place = f"{image}?offset={part.start}"
     return int(run("debugfs", "-R", f"bmap {name} 0", place).split()[-1]) * BLOCK
+
+
+def place_of(mark: bytes, image: Path, part: Part) -> int:
+    """Where in its slot, in bytes, the first block of 4 KiB begins that lies in this content."""
+    with image.open("rb") as stream:
+        stream.seek(part.start)
+        return stream.read(part.end - part.start).index(mark) // BLOCK * BLOCK + BLOCK
 
 
 def flip(guest: Guest, part: Part, at: int) -> None:
@@ -89,6 +99,9 @@ def day() -> Iterator[Day]:
                 day.flipped[name] = first_block(image, root, name)
                 flip(guest, root, day.flipped[name])
             # In place: freed blocks would still hold on the primary what they held.
+            efi = disk_image.table(image).named("dpsr-slot-efi")
+            day.flipped[ON_ESP] = at = place_of(MARK, image, efi)
+            flip(guest, efi, at)
             guest.sh("dd if=/dev/urandom of=/srv/data/rewritten bs=300000 count=1 conv=notrunc; "
                      "sync")  # fmt: skip
             verify(day, guest, "damaged")
@@ -123,10 +136,10 @@ def test_damaged_files_are_named(day: Day) -> None:
 def test_what_is_unchanged_on_the_primary_is_mended(day: Day) -> None:
     assert day.said["repaired"].status == 74, day.said["repaired"]
     found = {each["what"]: each["mended_blocks"] for each in day.found["repaired"]["damaged"]}
-    assert found == {"/srv/data/precious": 1, "/usr/bin/bash": 1, "/srv/data/rewritten": 0}
-    assert "2 blocks were mended, 1 were not" in day.said["repaired"].err
-    left = [each["what"] for each in day.found["after"]["damaged"]]
-    assert left == ["/srv/data/rewritten"]
+    kept = {ON_ESP: 0, "/srv/data/rewritten": 0}
+    assert found == {"/srv/data/precious": 1, "/usr/bin/bash": 1} | kept
+    assert "2 blocks were mended, 2 were not" in day.said["repaired"].err
+    assert {each["what"] for each in day.found["after"]["damaged"]} == set(kept)
 
 
 def test_an_update_heals_the_rest(day: Day) -> None:
@@ -137,7 +150,8 @@ def test_an_update_heals_the_rest(day: Day) -> None:
 def test_back_in_the_older_generation_its_damage_is_known_still(day: Day) -> None:
     assert day.said["back"].status == 74, day.said["back"]
     assert day.found["back"]["generation"] == 2
-    assert [each["what"] for each in day.found["back"]["damaged"]] == ["/srv/data/rewritten"]
+    damaged = {each["what"] for each in day.found["back"]["damaged"]}
+    assert damaged == {ON_ESP, "/srv/data/rewritten"}
 
 
 def test_the_copy_is_sound(day: Day) -> None:
