@@ -176,6 +176,28 @@ def test_another_agent_that_freezes_at_the_same_time(
     assert "Another program keeps" in capsys.readouterr().err
 
 
+def test_a_write_in_the_freeze_is_noticed_by_the_tracker(
+    pair: Pair, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Another program thaws, writes, and freezes again: every thaw of ours succeeds."""
+    times = []
+
+    def meddle() -> None:
+        times.append(time.monotonic())
+        if len(times) > 1:
+            return
+        run("fsfreeze", "--unfreeze", str(pair.top))
+        with (pair.top / "meddled").open("wb") as stream:
+            stream.write(b"x" * MIB)
+            stream.flush()
+            os.fsync(stream.fileno())
+        run("fsfreeze", "--freeze", str(pair.top))
+
+    pair.update(moments={"frozen": meddle})
+    assert "wrote to the volume of root in the freeze. Trying again" in capsys.readouterr().err
+    assert len(times) == 2
+
+
 def test_a_limited_bandwidth(pair: Pair) -> None:
     begun = time.monotonic()
     pair.update(replace(OPTIONS, bandwidth=20 * MIB))
