@@ -94,7 +94,7 @@ class Console(SpawnBase):  # type: ignore[misc] # pexpect ships no types
                 self.flag_eof = True
                 raise EOF("The guest has ended.")
             if time.monotonic() >= deadline:
-                raise TIMEOUT("Nothing was heard on the console.")
+                raise TIMEOUT(f"Nothing more was heard on the console. It ends:\n{tail(self.log)}")
 
     def send(self, text: str | bytes) -> int:
         """Type `text`."""
