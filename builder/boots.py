@@ -14,14 +14,14 @@ import glob
 import json
 import os
 import re
-import struct
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
-from core.errors import ToolError
+from builder.change import superblock
+from core.errors import CannotCopyFileSystem, ToolError
 from core.files import write_durably
 from core.machine.devices import read_text
 from core.machine.mounts import parse_mountinfo
@@ -176,10 +176,9 @@ def _mounts() -> dict[str, int]:
         if entry.fstype == "ext4":
             try:
                 with open(f"/dev/block/{entry.dev[0]}:{entry.dev[1]}", "rb") as device:
-                    device.seek(1024)
-                    block = device.read(1024)
-            except OSError:
+                    device.seek(superblock.AT)
+                    shape = superblock.parse(device.read(superblock.SIZE), entry.source)
+            except (OSError, CannotCopyFileSystem):
                 continue  # of this one nothing will be known
-            # s_mnt_count and s_uuid: the kernel's Documentation/filesystems/ext4/super.rst
-            found[str(uuid.UUID(bytes=block[0x68:0x78]))] = struct.unpack_from("<H", block, 0x34)[0]
+            found[str(uuid.UUID(bytes=shape.uuid))] = shape.mounts
     return found
