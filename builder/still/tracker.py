@@ -124,6 +124,8 @@ class Tracker:
         self._missed = False
         self._fault: BaseException | None = None
         self._undo = ExitStack()
+        self._ending = threading.Thread(target=self._end, name="tracker-end")
+        self._end_fault: BaseException | None = None
 
     def __enter__(self) -> Self:
         with self._undo:
@@ -139,7 +141,21 @@ class Tracker:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._undo.close()
+        self.end_soon()
+        self._ending.join()
+        if self._end_fault is not None:
+            raise self._end_fault
+
+    def end_soon(self) -> None:
+        """Nothing is to be seen any more: begin to end, which takes the kernel some time."""
+        if self._ending.ident is None:
+            self._ending.start()
+
+    def _end(self) -> None:
+        try:
+            self._undo.close()
+        except BaseException as error:  # told by `__exit__`
+            self._end_fault = error
 
     def poll(self) -> None:
         """Read what the kernel has noted up to now."""
