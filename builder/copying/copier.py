@@ -10,6 +10,7 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, wait
 from contextlib import closing
 from dataclasses import dataclass
+from threading import Lock
 from typing import Final, Self
 
 import numpy as np
@@ -37,6 +38,23 @@ Equal = Callable[[Sequence[tuple[int, int]], memoryview, BlockSet], None]
 Called by any thread."""
 
 
+class Room:
+    """Memory in some pieces, of whole pages, handed out from the first to the last."""
+
+    def __init__(self, views: Sequence[memoryview]) -> None:
+        self._views = deque(views)
+        self.left = sum(len(view) for view in views)
+        """Bytes."""
+
+    def take(self, most: int) -> memoryview:
+        """The next `most` bytes, or what the piece has left. Raises IndexError: there are none."""
+        first = self._views.popleft()
+        if len(first) > most:
+            self._views.appendleft(first[most:])
+        self.left -= min(len(first), most)
+        return first[:most]
+
+
 @dataclass(slots=True)
 class _Slab:
     """Room for one batch, and for its counterpart when it is compared."""
@@ -54,6 +72,9 @@ class Copier:
 
     def __init__(self, bandwidth: int = 0) -> None:
         self._pool = started(_THREADS, "copier")
+        self._aside = started(1, "copier-aside")
+        self._turn = Lock()
+        """Held by who uses the buffers."""
         self._slabs = [_Slab(buffer(CHUNK), memoryview(b"")) for _ in range(_DEPTH)]
         self.throttle = Throttle(bandwidth)
         """Who reads or writes much by other means waits for it, too."""
@@ -62,6 +83,7 @@ class Copier:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._aside.shutdown(cancel_futures=True)
         self._pool.shutdown(cancel_futures=True)
 
     def copy(
@@ -118,6 +140,12 @@ class Copier:
         result = found.result().intersect(blocks)
         return result, found.grain == 1
 
+    def compare_meanwhile(
+        self, reader: Reader, against: Reader, blocks: BlockSet, equal: Equal | None = None
+    ) -> "Future[tuple[BlockSet, bool]]":
+        """`compare`, while the caller does something else; another copy would wait for it."""
+        return self._aside.submit(self.compare, reader, against, blocks, lambda _: None, equal)
+
     def _examine(
         self, reader: Reader, against: Reader | None, blocks: BlockSet, equal: Equal | None
     ) -> Generator[tuple[int, Pieces], None, None]:
@@ -125,6 +153,12 @@ class Copier:
 
         The pieces are good until the next batch is asked for.
         """
+        with self._turn:
+            yield from self._in_batches(reader, against, blocks, equal)
+
+    def _in_batches(
+        self, reader: Reader, against: Reader | None, blocks: BlockSet, equal: Equal | None
+    ) -> Generator[tuple[int, Pieces], None, None]:
         spare = list(self._slabs)
         batches = _batches(blocks)
         batch = next(batches, None)
@@ -142,13 +176,24 @@ class Copier:
         finally:
             wait(reading)  # only after a failure: nobody may still read into what is let go
 
-    def read(self, reader: Reader, blocks: BlockSet, room: memoryview) -> Pieces:
+    def lend(self, size: int) -> Room:
+        """Room for `size` bytes: the copier's own, and more where that is not enough.
+
+        It is to be given back, by letting it go, before the next copy or comparison.
+        """
+        own = [view for slab in self._slabs for view in (slab.ours, slab.theirs) if view]
+        missing = size - sum(len(view) for view in own)
+        return Room([*own, buffer(missing)] if missing > 0 else own)
+
+    def read(self, reader: Reader, blocks: BlockSet, room: Room) -> Pieces:
         """Read `blocks` into `room`, which is large enough, with all threads. Raises ReadFailed."""
         pieces: Pieces = []
-        used = 0
         for start, end in blocks.pieces(CHUNK):
-            pieces.append((start, room[used : used + end - start]))
-            used += end - start
+            at = start
+            while at < end:
+                view = room.take(end - at)
+                pieces.append((at, view))
+                at += len(view)
         done = [self._pool.submit(_fill, reader, pieces[n::_THREADS]) for n in range(_THREADS)]
         wait(done)
         for each in done:

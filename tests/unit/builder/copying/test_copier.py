@@ -11,7 +11,7 @@ import pytest
 
 from builder.change.ext4 import gather
 from builder.copying import copier
-from builder.copying.copier import CHUNK, Copier
+from builder.copying.copier import CHUNK, Copier, Room
 from builder.copying.direct import Reader, SlotWriter, buffer
 from core.errors import ReadFailed, WriteFailed
 from core.model.blockset import EMPTY, BlockSet
@@ -159,9 +159,36 @@ def test_nothing_to_copy(copying: Copier, source: Path) -> None:
 def test_read_into_memory(copying: Copier, source: Path) -> None:
     blocks = BlockSet.of((start, start + 4096) for start in range(0, SIZE, 65_536))
     with closing(Reader(str(source))) as reader:
-        pieces = copying.read(reader, blocks, buffer(blocks.total))
+        pieces = copying.read(reader, blocks, Room([buffer(blocks.total)]))
     data = source.read_bytes()
     assert [(at, bytes(view)) for at, view in pieces] == [(s, data[s:e]) for s, e in blocks]
+
+
+def test_read_into_what_the_copier_lends(copying: Copier, source: Path) -> None:
+    """Its own buffers first; in any case as much as was asked for, in places of their own."""
+    for size in (SIZE, 40 << 20):
+        room = copying.lend(size)
+        assert room.left >= size
+        blocks = BlockSet.of([(0, 3 << 20), (4 << 20, SIZE)])
+        with closing(Reader(str(source))) as reader:
+            pieces = copying.read(reader, blocks, room)
+        data = source.read_bytes()
+        assert BlockSet.of((at, at + len(view)) for at, view in pieces) == blocks
+        assert all(bytes(view) == data[at : at + len(view)] for at, view in pieces)
+
+
+def test_a_comparison_meanwhile_and_a_copy_share_the_buffers(
+    copying: Copier, source: Path, target: Path
+) -> None:
+    whole = BlockSet.of([(0, SIZE)])
+    with closing(Reader(str(source))) as reader, closing(Reader(str(target))) as other:
+        alike = [copying.compare_meanwhile(reader, reader, whole) for _ in range(5)]
+        unlike = copying.compare_meanwhile(reader, other, whole)
+        log = Log()
+        copy(copying, source, log, whole)
+        assert [coming.result() for coming in alike] == [(EMPTY, True)] * 5
+        assert unlike.result() == (whole, True)
+    assert b"".join(content for _, content in log.written) == source.read_bytes()
 
 
 def test_many_small_ranges_share_buffers() -> None:
