@@ -29,6 +29,8 @@ _DEPTH: Final = 4
 _THREADS: Final = 4
 _BRIDGE: Final = 64 << 10
 """Gaps up to this long are read along: that is quicker than to leave them out."""
+_NEAR: Final = 32 << 10
+"""And gaps up to this long where what lies in them must not be written."""
 _MOST_PIECES: Final = 64
 
 Pieces = list[tuple[int, memoryview]]
@@ -102,18 +104,20 @@ class Copier:
 
         With `against`, which reads what `writer` writes, only 4 KiB blocks that differ are
         written, and `equal` is told of the others. With `gaps`, short ones between the blocks may
-        be written, too: that is quicker. Raises ReadFailed, WriteFailed.
+        be written, too: that is quicker; without, `against` makes no sense. Raises ReadFailed,
+        WriteFailed.
         """
         written = 0
-        wanted = _bridged(blocks, _BRIDGE if gaps else 0).minus(spared)
-        with closing(self._examine(reader, against, wanted, equal)) as batches:
+        read = _bridged(blocks, _BRIDGE if gaps else _NEAR).minus(spared)
+        only = None if gaps else blocks.minus(spared)
+        with closing(self._examine(reader, against, read, equal, only)) as batches:
             for examined, pieces in batches:
                 count = sum(len(view) for _, view in pieces)
                 for offset, view in pieces:
                     writer.write(offset, view)
                 written += count
                 self.throttle.spend(count)
-                advance(examined)
+                advance(examined if gaps else count)
         return written
 
     def compare(
@@ -147,17 +151,27 @@ class Copier:
         return self._aside.submit(self.compare, reader, against, blocks, lambda _: None, equal)
 
     def _examine(
-        self, reader: Reader, against: Reader | None, blocks: BlockSet, equal: Equal | None
+        self,
+        reader: Reader,
+        against: Reader | None,
+        blocks: BlockSet,
+        equal: Equal | None,
+        only: BlockSet | None = None,
     ) -> Generator[tuple[int, Pieces], None, None]:
         """For each batch: bytes read of one side, and the pieces that differ or might.
 
-        The pieces are good until the next batch is asked for.
+        Of these, `only` what is in there. They are good until the next batch is asked for.
         """
         with self._turn:
-            yield from self._in_batches(reader, against, blocks, equal)
+            yield from self._in_batches(reader, against, blocks, equal, only)
 
     def _in_batches(
-        self, reader: Reader, against: Reader | None, blocks: BlockSet, equal: Equal | None
+        self,
+        reader: Reader,
+        against: Reader | None,
+        blocks: BlockSet,
+        equal: Equal | None,
+        only: BlockSet | None,
     ) -> Generator[tuple[int, Pieces], None, None]:
         spare = list(self._slabs)
         batches = _batches(blocks)
@@ -167,7 +181,9 @@ class Copier:
             while batch or reading:
                 while batch and spare:
                     slab = spare.pop()
-                    reading.append(self._pool.submit(_fetch, reader, against, batch, slab, equal))
+                    reading.append(
+                        self._pool.submit(_fetch, reader, against, batch, slab, equal, only)
+                    )
                     batch = next(batches, None)
                 slab, examined, pieces = reading.popleft().result()
                 self.throttle.spend(examined if against is None else 2 * examined)
@@ -207,6 +223,7 @@ def _fetch(
     batch: list[tuple[int, int]],
     slab: _Slab,
     equal: Equal | None,
+    only: BlockSet | None,
 ) -> tuple[_Slab, int, Pieces]:
     """Read one batch; return the slab, the bytes examined, and the pieces to write."""
     pieces: Pieces = []
@@ -228,7 +245,22 @@ def _fetch(
     if equal is not None and against is not None:
         differ = BlockSet.of((offset, offset + len(view)) for offset, view in pieces)
         equal(batch, slab.ours[:used], differ)
-    return slab, used, pieces
+    return slab, used, pieces if only is None else _within(pieces, only)
+
+
+def _within(pieces: Pieces, only: BlockSet) -> Pieces:
+    """What of `pieces`, which come in order, lies in `only`."""
+    found: Pieces = []
+    reach = BlockSet.of((offset, offset + len(view)) for offset, view in pieces)
+    wanted = deque(only.intersect(reach))
+    for offset, view in pieces:
+        end = offset + len(view)
+        while wanted and wanted[0][0] < end:
+            start, stop = wanted.popleft()
+            found.append((start, view[start - offset : min(stop, end) - offset]))
+            if stop > end:
+                wanted.appendleft((end, stop))
+    return found
 
 
 def _fill(reader: Reader, pieces: Pieces) -> None:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Ranges are copied, all of them, in order, and nothing that is to be spared."""
 
+import tempfile
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -8,6 +9,8 @@ from pathlib import Path
 from random import Random
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from builder.change.ext4 import gather
 from builder.copying import copier
@@ -102,6 +105,30 @@ def test_short_gaps_are_copied_along_but_never_what_is_spared(
     log = Log()
     copy(copying, source, log, blocks, spared=BlockSet.of([(0, 4096), (12_288, 16_384)]))
     assert list(ranges_of(log)) == [(4096, 12_288), (16_384, 24_576), (FAR, FAR + 4096)]
+
+
+@settings(max_examples=25)
+@given(
+    st.lists(st.tuples(st.integers(0, 2000), st.integers(1, 40)), min_size=1, max_size=80),
+    st.lists(st.integers(0, 2000), max_size=5),
+)
+def test_without_gaps_just_what_was_asked_for(
+    wanted: list[tuple[int, int]], spared: list[int]
+) -> None:
+    """However it is read: near ranges at once, long ones in pieces."""
+    data = Random(1).randbytes(SIZE)
+    blocks = BlockSet.of((at * 4096, (at + count) * 4096) for at, count in wanted)
+    left_out = BlockSet.of((at * 4096, (at + 1) * 4096) for at in spared)
+    log = Log()
+    with tempfile.NamedTemporaryFile() as file, Copier() as copying:
+        file.write(data)
+        file.flush()
+        with closing(Reader(file.name)) as reader:
+            written = copying.copy(reader, log, blocks, lambda _: None, spared=left_out, gaps=False)
+    assert ranges_of(log) == blocks.minus(left_out)
+    assert written == sum(len(content) for _, content in log.written)
+    assert written == blocks.minus(left_out).total
+    assert all(content == data[at : at + len(content)] for at, content in log.written)
 
 
 def test_only_what_differs(copying: Copier, source: Path, target: Path) -> None:
