@@ -23,10 +23,11 @@ from core.model.blockset import EMPTY, BlockSet
 from core.screen import Advance
 from core.threads import started
 
-CHUNK: Final = 4 << 20
+CHUNK: Final = 2 << 20
 """Bytes that are read at once."""
-_DEPTH: Final = 4
-_THREADS: Final = 4
+_DEPTH: Final = 8
+_THREADS: Final = 8
+"""A request that is alone costs a disk the same whatever its size."""
 _BRIDGE: Final = 64 << 10
 """Gaps up to this long are read along: that is quicker than to leave them out."""
 _NEAR: Final = 32 << 10

@@ -36,7 +36,7 @@ ROOM: Final = 4 << 20
 _BATCHES: Final = 4
 """One is gathered, one waits for its old content, one is saved, one written to the slots."""
 _PAGE: Final = 4096
-_THREADS: Final = 4
+_THREADS: Final = 8
 """Writes that are under way at the same time."""
 
 
