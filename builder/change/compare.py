@@ -16,13 +16,14 @@ def differing(left: memoryview, right: memoryview) -> BlockSet:
     Both begin at a multiple of 4 KiB of their device, so that blocks are blocks. A shorter block
     at the end is compared, too.
     """
-    ours, theirs = np.frombuffer(left, np.uint8), np.frombuffer(right, np.uint8)
-    if np.array_equal(ours, theirs):
-        return EMPTY
-    whole = len(ours) - len(ours) % GRAIN
-    words = [piece[:whole].view(np.uint64).reshape(-1, GRAIN // 8) for piece in (ours, theirs)]
-    starts = np.flatnonzero((words[0] != words[1]).any(axis=1)) * GRAIN
+    whole = len(left) - len(left) % GRAIN
+    # Words, not bytes: an eighth of the work.
+    ours, theirs = (
+        np.frombuffer(piece, np.uint64, whole // 8).reshape(-1, GRAIN // 8)
+        for piece in (left, right)
+    )
+    starts = np.flatnonzero((ours != theirs).any(axis=1)) * GRAIN
     pairs = np.column_stack((starts, starts + GRAIN)).astype(np.int64)
-    if not np.array_equal(ours[whole:], theirs[whole:]):
-        pairs = np.concatenate((pairs, [[whole, len(ours)]]))
-    return BlockSet.of(pairs)
+    if left[whole:] != right[whole:]:
+        pairs = np.concatenate((pairs, [[whole, len(left)]]))
+    return BlockSet.of(pairs) if len(pairs) else EMPTY

@@ -13,10 +13,17 @@ The order in which a detector is used matters, and it is the same for all of the
 Candidates are compared before they are written: most of them are equal.
 """
 
+from collections.abc import Callable
 from typing import Protocol
 
 from core.model.blockset import EMPTY, BlockSet
 from core.screen import Advance
+
+Early = Callable[[BlockSet], None]
+
+
+def nobody(_blocks: BlockSet) -> None:
+    """Is told of candidates, and waits for all of them."""
 
 
 class UseCompare(Exception):
@@ -37,16 +44,20 @@ class Detector(Protocol):
     """`ext4` or `compare`, for `history`."""
     work: int
     """Bytes that `find` reports to `advance` until it is done."""
-    fresh: BlockSet
-    """Those candidates of `find` that the slot has in no file: to compare them is a waste."""
+    sure: BlockSet
+    """Candidates of `find` that it saw to differ, or that the slot has in no file: to compare them
+    is a waste."""
 
-    def find(self, used: BlockSet, always: BlockSet, advance: Advance) -> BlockSet:
+    def find(
+        self, used: BlockSet, always: BlockSet, advance: Advance, early: Early = nobody
+    ) -> BlockSet:
         """Byte ranges outside which volume and slot are equal, as far as blocks are used.
 
         `used` is the used map of the volume, not older than the last freeze. `always` is compared
         whatever the file system says: the fix-ups of the last manifest, what is written past the
         file system (`below.py`), and what the tracker has seen so far. The result may reach into
-        free blocks and into superblocks.
+        free blocks and into superblocks. `early` is told of candidates that can be compared
+        while the others are looked for; they are in the result, too.
         Raises UseCompare, ReadFailed.
         """
 
@@ -64,9 +75,15 @@ class Compare:
 
     name = "compare"
     work = 0
-    fresh = EMPTY
+    sure = EMPTY
 
-    def find(self, used: BlockSet, always: BlockSet, advance: Advance) -> BlockSet:  # noqa: ARG002
+    def find(
+        self,
+        used: BlockSet,
+        always: BlockSet,
+        advance: Advance,  # noqa: ARG002
+        early: Early = nobody,  # noqa: ARG002
+    ) -> BlockSet:
         return used.union(always)
 
     def reparse(self, written: BlockSet, *, still: bool) -> BlockSet:  # noqa: ARG002

@@ -10,6 +10,7 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, wait
 from contextlib import closing
 from dataclasses import dataclass
+from threading import Lock
 from typing import Final, Self
 
 import numpy as np
@@ -22,12 +23,15 @@ from core.model.blockset import EMPTY, BlockSet
 from core.screen import Advance
 from core.threads import started
 
-CHUNK: Final = 4 << 20
+CHUNK: Final = 2 << 20
 """Bytes that are read at once."""
-_DEPTH: Final = 4
-_THREADS: Final = 4
+_DEPTH: Final = 8
+_THREADS: Final = 8
+"""A request that is alone costs a disk the same whatever its size."""
 _BRIDGE: Final = 64 << 10
 """Gaps up to this long are read along: that is quicker than to leave them out."""
+_NEAR: Final = 32 << 10
+"""And gaps up to this long where what lies in them must not be written."""
 _MOST_PIECES: Final = 64
 
 Pieces = list[tuple[int, memoryview]]
@@ -35,6 +39,23 @@ Pieces = list[tuple[int, memoryview]]
 Equal = Callable[[Sequence[tuple[int, int]], memoryview, BlockSet], None]
 """Is told of ranges that were compared, what is there, one behind the other, and what differs.
 Called by any thread."""
+
+
+class Room:
+    """Memory in some pieces, of whole pages, handed out from the first to the last."""
+
+    def __init__(self, views: Sequence[memoryview]) -> None:
+        self._views = deque(views)
+        self.left = sum(len(view) for view in views)
+        """Bytes."""
+
+    def take(self, most: int) -> memoryview:
+        """The next `most` bytes, or what the piece has left. Raises IndexError: there are none."""
+        first = self._views.popleft()
+        if len(first) > most:
+            self._views.appendleft(first[most:])
+        self.left -= min(len(first), most)
+        return first[:most]
 
 
 @dataclass(slots=True)
@@ -54,6 +75,9 @@ class Copier:
 
     def __init__(self, bandwidth: int = 0) -> None:
         self._pool = started(_THREADS, "copier")
+        self._aside = started(1, "copier-aside")
+        self._turn = Lock()
+        """Held by who uses the buffers."""
         self._slabs = [_Slab(buffer(CHUNK), memoryview(b"")) for _ in range(_DEPTH)]
         self.throttle = Throttle(bandwidth)
         """Who reads or writes much by other means waits for it, too."""
@@ -62,6 +86,7 @@ class Copier:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._aside.shutdown(cancel_futures=True)
         self._pool.shutdown(cancel_futures=True)
 
     def copy(
@@ -80,18 +105,20 @@ class Copier:
 
         With `against`, which reads what `writer` writes, only 4 KiB blocks that differ are
         written, and `equal` is told of the others. With `gaps`, short ones between the blocks may
-        be written, too: that is quicker. Raises ReadFailed, WriteFailed.
+        be written, too: that is quicker; without, `against` makes no sense. Raises ReadFailed,
+        WriteFailed.
         """
         written = 0
-        wanted = _bridged(blocks, _BRIDGE if gaps else 0).minus(spared)
-        with closing(self._examine(reader, against, wanted, equal)) as batches:
+        read = _bridged(blocks, _BRIDGE if gaps else _NEAR).minus(spared)
+        only = None if gaps else blocks.minus(spared)
+        with closing(self._examine(reader, against, read, equal, only)) as batches:
             for examined, pieces in batches:
                 count = sum(len(view) for _, view in pieces)
                 for offset, view in pieces:
                     writer.write(offset, view)
                 written += count
                 self.throttle.spend(count)
-                advance(examined)
+                advance(examined if gaps else count)
         return written
 
     def compare(
@@ -118,13 +145,35 @@ class Copier:
         result = found.result().intersect(blocks)
         return result, found.grain == 1
 
+    def compare_meanwhile(
+        self, reader: Reader, against: Reader, blocks: BlockSet, equal: Equal | None = None
+    ) -> "Future[tuple[BlockSet, bool]]":
+        """`compare`, while the caller does something else; another copy would wait for it."""
+        return self._aside.submit(self.compare, reader, against, blocks, lambda _: None, equal)
+
     def _examine(
-        self, reader: Reader, against: Reader | None, blocks: BlockSet, equal: Equal | None
+        self,
+        reader: Reader,
+        against: Reader | None,
+        blocks: BlockSet,
+        equal: Equal | None,
+        only: BlockSet | None = None,
     ) -> Generator[tuple[int, Pieces], None, None]:
         """For each batch: bytes read of one side, and the pieces that differ or might.
 
-        The pieces are good until the next batch is asked for.
+        Of these, `only` what is in there. They are good until the next batch is asked for.
         """
+        with self._turn:
+            yield from self._in_batches(reader, against, blocks, equal, only)
+
+    def _in_batches(
+        self,
+        reader: Reader,
+        against: Reader | None,
+        blocks: BlockSet,
+        equal: Equal | None,
+        only: BlockSet | None,
+    ) -> Generator[tuple[int, Pieces], None, None]:
         spare = list(self._slabs)
         batches = _batches(blocks)
         batch = next(batches, None)
@@ -133,7 +182,9 @@ class Copier:
             while batch or reading:
                 while batch and spare:
                     slab = spare.pop()
-                    reading.append(self._pool.submit(_fetch, reader, against, batch, slab, equal))
+                    reading.append(
+                        self._pool.submit(_fetch, reader, against, batch, slab, equal, only)
+                    )
                     batch = next(batches, None)
                 slab, examined, pieces = reading.popleft().result()
                 self.throttle.spend(examined if against is None else 2 * examined)
@@ -142,13 +193,24 @@ class Copier:
         finally:
             wait(reading)  # only after a failure: nobody may still read into what is let go
 
-    def read(self, reader: Reader, blocks: BlockSet, room: memoryview) -> Pieces:
+    def lend(self, size: int) -> Room:
+        """Room for `size` bytes: the copier's own, and more where that is not enough.
+
+        It is to be given back, by letting it go, before the next copy or comparison.
+        """
+        own = [view for slab in self._slabs for view in (slab.ours, slab.theirs) if view]
+        missing = size - sum(len(view) for view in own)
+        return Room([*own, buffer(missing)] if missing > 0 else own)
+
+    def read(self, reader: Reader, blocks: BlockSet, room: Room) -> Pieces:
         """Read `blocks` into `room`, which is large enough, with all threads. Raises ReadFailed."""
         pieces: Pieces = []
-        used = 0
         for start, end in blocks.pieces(CHUNK):
-            pieces.append((start, room[used : used + end - start]))
-            used += end - start
+            at = start
+            while at < end:
+                view = room.take(end - at)
+                pieces.append((at, view))
+                at += len(view)
         done = [self._pool.submit(_fill, reader, pieces[n::_THREADS]) for n in range(_THREADS)]
         wait(done)
         for each in done:
@@ -162,6 +224,7 @@ def _fetch(
     batch: list[tuple[int, int]],
     slab: _Slab,
     equal: Equal | None,
+    only: BlockSet | None,
 ) -> tuple[_Slab, int, Pieces]:
     """Read one batch; return the slab, the bytes examined, and the pieces to write."""
     pieces: Pieces = []
@@ -183,7 +246,22 @@ def _fetch(
     if equal is not None and against is not None:
         differ = BlockSet.of((offset, offset + len(view)) for offset, view in pieces)
         equal(batch, slab.ours[:used], differ)
-    return slab, used, pieces
+    return slab, used, pieces if only is None else _within(pieces, only)
+
+
+def _within(pieces: Pieces, only: BlockSet) -> Pieces:
+    """What of `pieces`, which come in order, lies in `only`."""
+    found: Pieces = []
+    reach = BlockSet.of((offset, offset + len(view)) for offset, view in pieces)
+    wanted = deque(only.intersect(reach))
+    for offset, view in pieces:
+        end = offset + len(view)
+        while wanted and wanted[0][0] < end:
+            start, stop = wanted.popleft()
+            found.append((start, view[start - offset : min(stop, end) - offset]))
+            if stop > end:
+                wanted.appendleft((end, stop))
+    return found
 
 
 def _fill(reader: Reader, pieces: Pieces) -> None:

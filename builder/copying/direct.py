@@ -5,6 +5,7 @@ Buffers, offsets and lengths are multiples of the device's sector. An image file
 without O_DIRECT (tmpfs) is read and written through the page cache instead.
 """
 
+import contextlib
 import errno
 import fcntl
 import mmap
@@ -17,6 +18,10 @@ from core.errors import ReadFailed, WriteFailed
 from core.errors.system import reason_of
 
 _LONGEST: Final = 16 << 20
+_HUGE: Final = 2 << 20
+"""Bytes of a large page: had, and handed to a disk, far quicker than 512 small ones."""
+_POPULATE_WRITE: Final = 23
+"""MADV_POPULATE_WRITE; linux/mman.h."""
 
 
 class Writer(Protocol):
@@ -31,8 +36,18 @@ class Writer(Protocol):
 
 def buffer(size: int) -> memoryview:
     """Memory for `size` bytes, on a page boundary, and already there when the function returns."""
-    flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | mmap.MAP_POPULATE
-    return memoryview(mmap.mmap(-1, size, flags=flags))
+    flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
+    if size < _HUGE:
+        return memoryview(mmap.mmap(-1, size, flags=flags | mmap.MAP_POPULATE))
+    room = mmap.mmap(-1, size, flags=flags)
+    with contextlib.suppress(OSError):  # a kernel without large pages
+        room.madvise(mmap.MADV_HUGEPAGE)
+    try:
+        room.madvise(_POPULATE_WRITE)
+    except OSError:  # older than Linux 5.14
+        for at in range(0, size, mmap.PAGESIZE):
+            room[at] = 0
+    return memoryview(room)
 
 
 class Reader:

@@ -24,6 +24,11 @@ class Throttle:
         self._sleep = sleep
         self._due = clock()
 
+    @property
+    def limited(self) -> bool:
+        """Whether anybody ever waits."""
+        return self._rate > 0
+
     def spend(self, count: int) -> None:
         """Wait until `count` more bytes may have been read or written."""
         if not self._rate:

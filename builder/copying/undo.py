@@ -1,21 +1,26 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Writers that save what they are about to overwrite, so that an update can be taken back.
 
-Writes to all slots are gathered into batches. Per batch: the old content of what has not been
-saved yet goes into the undo log, the log is synced, then the slots are overwritten, by threads of
-their own: meanwhile the next batch is gathered and saved, and waits there until this one has
-landed. The first batch for a slot destroys its identity blocks before anything else, so that a
-slot that is half written can neither be mounted nor be taken for another.
+Writes to all slots are gathered into batches, and each batch goes from hand to hand, so that disks
+and processors are busy at the same time:
+
+- whoever writes gathers it; old content of what has not been saved yet begins to be read (old.py);
+- one thread puts that into the undo log, and syncs the log;
+- one thread, with helpers, then overwrites the slots, batch after batch.
+
+The first batch for a slot destroys its identity blocks before anything else, so that a slot that
+is half written can neither be mounted nor be taken for another.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, wait
 from contextlib import ExitStack, closing
-from dataclasses import dataclass, field
 from functools import partial
-from typing import Final, Self
+from typing import Final, Self, TypeVar
 
 from builder.copying.direct import Reader, SlotWriter, Writer, buffer
+from builder.copying.old import Coming, OldContent
 from builder.copying.saved import Saved
 from builder.vault.undoformat import LONGEST, LogSlot
 from builder.vault.undolog import LogFile
@@ -24,13 +29,15 @@ from core.errors import WriteFailed
 from core.model.blockset import EMPTY, BlockSet
 from core.threads import started
 
-ROOM: Final = 8 << 20
-"""Bytes of writes that are gathered, for all slots together; twice that is under way."""
+Step = TypeVar("Step")
+
+ROOM: Final = 4 << 20
+"""Bytes of writes that are gathered, for all slots together."""
+_BATCHES: Final = 4
+"""One is gathered, one waits for its old content, one is saved, one written to the slots."""
 _PAGE: Final = 4096
-_THREADS: Final = 4
-"""Reads of old content that are under way at the same time, and writes."""
-_NEAR: Final = 32 << 10
-"""Bytes between two ranges that are rather read along than left out."""
+_THREADS: Final = 8
+"""Writes that are under way at the same time."""
 
 
 class _Slot:
@@ -58,6 +65,14 @@ class _Batch:
         self.used = 0
         self.writes: list[tuple[int, int, int, int]] = []
         """Slot, offset, place in the room, length; in the order of the writes."""
+        self.ranges: dict[int, BlockSet] = {}
+        """What is written, by slot; known once it is closed."""
+        self.destroys: dict[int, list[Coming]] = {}
+        """Slots whose identity blocks it destroys, and what these hold."""
+        self.old: list[Coming] = []
+        """What it overwrites."""
+        self.done: Future[Future[None]] | None = None
+        """Once it is saved: when it will have landed."""
 
     def note(self, slot: int, offset: int, length: int) -> None:
         """The next `length` bytes of the room belong to `offset` of a slot."""
@@ -71,20 +86,25 @@ class _Batch:
         self.writes.append((slot, offset, self.used, length))
         self.used += length + -length % _PAGE
 
-    def ranges(self) -> dict[int, BlockSet]:
-        """What is written, by slot."""
-        return {
-            index: BlockSet.of(
-                (offset, offset + length)
-                for slot, offset, _place, length in self.writes
-                if slot == index
-            )
-            for index in {slot for slot, *_ in self.writes}
-        }
+    def close(self) -> None:
+        """It is full: find out what it writes."""
+        places: dict[int, list[tuple[int, int]]] = {}
+        for slot, offset, _place, length in self.writes:
+            places.setdefault(slot, []).append((offset, offset + length))
+        self.ranges = {slot: BlockSet.of(pairs) for slot, pairs in places.items()}
+
+    @property
+    def overlaps(self) -> bool:
+        """Whether two writes concern the same blocks."""
+        alone = sum(blocks.total for blocks in self.ranges.values())
+        return alone < sum(length for *_, length in self.writes)
 
     def clear(self) -> None:
         self.writes.clear()
+        self.destroys.clear()
+        self.old.clear()
         self.used = 0
+        self.done = None
 
 
 class Undo:
@@ -111,13 +131,17 @@ class Undo:
                 for known, path in slots
             ]
             self._stack = self._stack.pop_all()
-        self._batch, self._landing = _Batch(), _Batch()
-        """What is gathered, and what is being written to the slots."""
-        self._writing: list[Future[None]] = []
-        self._old = buffer(max(ROOM, LONGEST))
-        # They are left before the devices are closed, and wait for what is under way.
-        self._readers = self._stack.enter_context(started(_THREADS, "undo-read"))
-        self._overwriters = self._stack.enter_context(started(_THREADS, "undo-write"))
+        self._batch = _Batch()
+        self._free = [_Batch() for _ in range(_BATCHES - 1)]
+        self._under_way: deque[_Batch] = deque()
+        """What was handed over, in order."""
+        self._failed: BaseException | None = None
+        # They are left, last one first, before the devices are closed.
+        enter = self._stack.enter_context
+        self._old = enter(OldContent())
+        self._helpers = enter(started(_THREADS, "undo-write"))
+        self._lander = enter(started(1, "undo-land"))
+        self._saver = enter(started(1, "undo-save"))
         self.saved_bytes = 0
         """How much of the slots is in the log."""
         self.writers: dict[str, Writer] = {
@@ -128,6 +152,8 @@ class Undo:
         return self
 
     def __exit__(self, *_: object) -> None:
+        # What has not begun does not begin any more.
+        self._failed = self._failed or WriteFailed("The writers of this update are closed.")
         self._stack.close()
 
     @property
@@ -142,7 +168,7 @@ class Undo:
             raise WriteFailed(f"Byte {offset} lies outside the slot {self._slots[slot].name}.")
         while view:
             if self._batch.used == len(self._batch.room):
-                self._spill()
+                self._hand_over()
             batch = self._batch
             piece = view[: len(batch.room) - batch.used]
             batch.room[batch.used : batch.used + len(piece)] = piece
@@ -152,148 +178,123 @@ class Undo:
 
     def flush(self, slot: int) -> None:
         """Return when all that was gathered is on the slots, and on `slot` to stay."""
-        self._spill()
-        self._land()
+        self._hand_over()
+        while self._under_way:
+            self._free.append(self._wait())
+        self._tell_failure()
         self._slots[slot].device.flush()
 
-    def _spill(self) -> None:
-        """Save what the batch overwrites, then begin to write it: the next one can be gathered."""
+    # --- in the caller's thread -----------------------------------------------------------------
+
+    def _hand_over(self) -> None:
+        """Let the batch be saved and written; another one is gathered meanwhile."""
+        self._tell_failure()
         batch = self._batch
         if not batch.writes:
             return
-        ranges = batch.ranges()
-        for index in ranges:
-            self._destroy(index)
-        self._save(ranges)
-        self._land()
-        self._batch, self._landing = self._landing, batch
-        alone = sum(blocks.total for blocks in ranges.values())
-        self._begin_to_write(batch, in_order=alone < sum(length for *_, length in batch.writes))
+        batch.close()
+        for index in batch.ranges:
+            slot = self._slots[index]
+            if not slot.destroyed:
+                slot.destroyed = True
+                batch.destroys[index] = self._begin_to_read(index, slot.identity)
+        for index, blocks in batch.ranges.items():
+            batch.old += self._begin_to_read(index, blocks)
+        batch.done = self._saver.submit(self._guarded, self._save, batch)
+        self._under_way.append(batch)
+        self._batch = self._free.pop() if self._free else self._wait()
 
-    def _begin_to_write(self, batch: _Batch, *, in_order: bool) -> None:
+    def _begin_to_read(self, index: int, wanted: BlockSet) -> list[Coming]:
+        """Read what is not saved yet: from now on it counts as saved, or nothing is written."""
+        slot = self._slots[index]
+        fresh = slot.saved.fresh(wanted)
+        slot.saved.add(fresh)
+        self.saved_bytes += fresh.total
+        return [
+            self._old.begin(index, slot.reader, some, identity=identity)
+            for some, identity in (
+                (fresh.minus(slot.identity), False),
+                (fresh.intersect(slot.identity), True),
+            )
+            if some
+        ]
+
+    def _wait(self) -> _Batch:
+        """Return the oldest batch, once it has landed. Raises what went wrong with it."""
+        batch = self._under_way[0]
+        if batch.done is not None:
+            batch.done.result().result()
+        self._under_way.popleft()
+        batch.clear()
+        return batch
+
+    def _tell_failure(self) -> None:
+        if self._failed is not None:
+            raise self._failed
+
+    # --- in threads of their own ----------------------------------------------------------------
+
+    def _guarded(self, step: Callable[[_Batch], Step], batch: _Batch) -> Step:
+        """Do this with a batch, unless anything went wrong before."""
+        self._tell_failure()
+        try:
+            return step(batch)
+        except BaseException as reason:
+            self._failed = self._failed or reason
+            raise
+
+    def _save(self, batch: _Batch) -> "Future[None]":
+        """Put into the log what the batch overwrites, sync that, let the slots be written."""
+        for index, old in batch.destroys.items():
+            self._log_all(old)
+            self._destroy(self._slots[index])
+        self._log_all(batch.old)
+        return self._lander.submit(self._guarded, self._land, batch)
+
+    def _log_all(self, old: Sequence[Coming]) -> None:
+        for each in old:
+            for slot, offset, identity, packed in each:
+                self._log.take(slot, offset, packed, identity=identity)
+        if old:
+            self._log.sync()
+            points.reach("undo-synced")
+
+    def _destroy(self, slot: _Slot) -> None:
+        """Overwrite a slot's identity blocks by zeros, and wait until that is on the disk."""
+        for start, end in slot.identity.pieces(LONGEST):
+            slot.device.write(start, buffer(end - start))
+        slot.device.flush()
+        slot.bare = slot.identity
+        points.reach("destroyed")
+
+    def _land(self, batch: _Batch) -> None:
         """Write the batch to the slots; at once where no two writes concern the same blocks."""
         jobs = [
             partial(self._slots[slot].device.write, offset, batch.room[place : place + length])
             for slot, offset, place, length in batch.writes
         ]
-        for first in range(1 if in_order else min(_THREADS, len(jobs))):
-            some = jobs if in_order else jobs[first::_THREADS]
-            self._writing.append(self._overwriters.submit(_do, some))
-
-    def _land(self) -> None:
-        """Return when all that was begun to be written is written. Raises what went wrong there."""
-        if not self._writing:
-            return
-        wait(self._writing)
-        for each in self._writing:
+        count = 1 if batch.overlaps else _THREADS
+        writing = [self._helpers.submit(_do, jobs[first::count]) for first in range(count)]
+        wait(writing)
+        for each in writing:
             each.result()
-        self._writing.clear()
-        for index, ranges in self._landing.ranges().items():
+        for index, ranges in batch.ranges.items():
             if ranges.intersect(self._slots[index].bare):
-                self._clothe(index)
-        self._landing.clear()
+                self._clothe(index, batch)
         points.reach("overwritten")
 
-    def _clothe(self, index: int) -> None:
-        """Note which identity blocks the batch that has landed wrote."""
-        for slot, offset, place, length in self._landing.writes:
+    def _clothe(self, index: int, batch: _Batch) -> None:
+        """Note which identity blocks the batch wrote."""
+        for slot, offset, place, length in batch.writes:
             # Zeros over a superblock are none.
-            if slot == index and any(self._landing.room[place : place + length]):
+            if slot == index and any(batch.room[place : place + length]):
                 written = BlockSet.of([(offset, offset + length)])
                 self._slots[slot].bare = self._slots[slot].bare.minus(written)
-
-    def _destroy(self, index: int) -> None:
-        """Overwrite a slot's identity blocks by zeros, once, and wait until that is on the disk."""
-        slot = self._slots[index]
-        if slot.destroyed:
-            return
-        self._save({index: slot.identity})
-        self._old[:] = bytes(len(self._old))
-        for start, end in slot.identity.pieces(len(self._old)):
-            slot.device.write(start, self._old[: end - start])
-        slot.device.flush()
-        slot.destroyed = True
-        slot.bare = slot.identity
-        points.reach("destroyed")
-
-    def _save(self, wanted: Mapping[int, BlockSet]) -> None:
-        """Put the old content of what is not saved yet into the log, and sync that."""
-        fresh = {index: self._slots[index].saved.fresh(ranges) for index, ranges in wanted.items()}
-        for index, ranges in fresh.items():
-            identity = self._slots[index].identity
-            self._append(index, ranges.minus(identity), identity=False)
-            self._append(index, ranges.intersect(identity), identity=True)
-        if any(fresh.values()):
-            self._log.sync()
-            points.reach("undo-synced")
-        for index, ranges in fresh.items():
-            self._slots[index].saved.add(ranges)
-            self.saved_bytes += ranges.total
-
-    def _append(self, index: int, ranges: BlockSet, *, identity: bool) -> None:
-        for runs in _lots(ranges, len(self._old)):
-            self._read(self._slots[index].reader, runs)
-            for run in runs:
-                for start, end in run.wanted:
-                    at = run.place + start - run.start
-                    view = self._old[at : at + end - start]
-                    self._log.append(index, start, view, identity=identity)
-
-    def _read(self, slot: Reader, runs: Sequence["_Run"]) -> None:
-        jobs = [
-            partial(slot.read_into, run.start, self._old[run.place : run.place + run.length])
-            for run in runs
-        ]
-        done: list[Future[None]] = []
-        try:
-            starts = range(min(_THREADS, len(jobs)))
-            done.extend(self._readers.submit(_do, jobs[first::_THREADS]) for first in starts)
-            wait(done)
-        finally:
-            wait(done)  # a signal may have ended the first, and the memory is used again
-        for each in done:
-            each.result()
 
 
 def _do(jobs: Sequence[Callable[[], None]]) -> None:
     for job in jobs:
         job()
-
-
-@dataclass(slots=True)
-class _Run:
-    """What is read at once: wanted ranges, and what little lies between them."""
-
-    start: int
-    place: int
-    """Where it goes in the buffer."""
-    length: int = 0
-    wanted: list[tuple[int, int]] = field(default_factory=list)
-
-
-def _lots(ranges: BlockSet, room: int) -> Iterator[list[_Run]]:
-    """`ranges` in runs, as many at a time as fit into `room` bytes."""
-    runs: list[_Run] = []
-    used = 0
-    for start, end in ranges.pieces(LONGEST):
-        last = runs[-1] if runs else None
-        grown = end - last.start if last else 0
-        near = last is not None and start - (last.start + last.length) <= _NEAR
-        if last is None or not near or grown > LONGEST:
-            if used + end - start > room:
-                yield runs
-                runs, used = [], 0
-            last, grown = _Run(start, used), end - start
-            runs.append(last)
-        elif used + grown - last.length > room:
-            yield runs
-            runs, used = [last := _Run(start, 0)], 0
-            grown = end - start
-        used += grown - last.length
-        last.length = grown
-        last.wanted.append((start, end))
-    if runs:
-        yield runs
 
 
 class _SlotWriter:

@@ -15,7 +15,7 @@ from typing import Final, TypeVar
 
 from builder.change.detector import UseCompare
 from builder.copying.copier import Copier, Pieces
-from builder.copying.direct import Writer, buffer
+from builder.copying.direct import Writer
 from builder.still.freezer import Freezer, Interfered, wait_for_tick
 from builder.still.hooks import NO_HOOKS, Hooks, around_freeze
 from builder.still.quiet import wait_until_quiet
@@ -31,10 +31,8 @@ from core.screen import Screen, human
 
 T = TypeVar("T")
 
-_ROOM: Final = 64 << 20
-"""Bytes that are read into memory while the volumes are frozen, at most."""
-_LEFT: Final = _ROOM // 2
-"""Bytes that may be left by the last pass: until the freeze it gets more."""
+_LEFT: Final = 32 << 20
+"""Bytes that may be left by the last pass, and come until the freeze: it reads both into memory."""
 _SMALL: Final = 2 << 20
 """Bytes that may be left by it when the freezes before took too long."""
 _SYNCED: Final = 0.2
@@ -171,7 +169,7 @@ class _Live:
         self._copier = copier
         self._freezer = freezer
         self._tracker = tracker
-        self._passes = self._examined = self._written = 0
+        self._passes = self._examined = self._written = self._left = 0
         self._stall = 0.0
         self._limit = _LEFT
         """Bytes that may be left for the freeze."""
@@ -236,7 +234,8 @@ class _Live:
                 reparse(volume, self._screen)
             volume.survey()
             self._tracker.ignore(name, volume.swap)
-        return sum(volume.todo.total for volume in self._volumes.values())
+        self._left = sum(volume.todo.total for volume in self._volumes.values())
+        return self._left
 
     def _pass(self, total: int) -> None:
         self._land()
@@ -274,6 +273,7 @@ class _Live:
                 self._limit = max(self._limit >> 2, _SMALL)  # too much may have been the reason
                 raise
         points.reach("thawed")
+        self._tracker.end_soon()
         for writer, pieces in rests:
             for offset, view in pieces:
                 writer.write(offset, view)
@@ -293,16 +293,16 @@ class _Live:
 
     def _freeze(self) -> tuple[list[tuple[Writer, Pieces]], Instant]:
         """The instant itself: reads what is left to be written, and who is to write it."""
-        room = buffer(_ROOM)
+        room = self._copier.lend(_LEFT + self._left)
         rests: list[tuple[Writer, Pieces]] = []
         read = 0
         with self._still(self._volumes.values()):
             for volume in self._volumes.values():
                 self._reparse_still(volume)
                 rest = volume.rest()
-                if read + rest.total > _ROOM:
+                if rest.total > room.left:
                     raise Interfered("Much was written at the last moment.")
-                pieces = self._copier.read(volume.reader, rest, room[read:])
+                pieces = self._copier.read(volume.reader, rest, room)
                 rests.append((volume.writer, pieces))
                 read += rest.total
             identity = {

@@ -53,10 +53,10 @@ def _find(volume: Volume, copier: Copier, screen: Screen, advance: Advance) -> B
         advance(count)
 
     try:
-        return volume.find(limited)
+        return volume.find(copier, limited)
     except UseCompare as reason:
         _use_compare(volume, reason, screen)
-    return volume.find(limited)
+    return volume.find(copier, limited)
 
 
 def _use_compare(volume: Volume, reason: UseCompare, screen: Screen) -> None:

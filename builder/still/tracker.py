@@ -13,6 +13,7 @@ import os
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,6 +25,7 @@ from builder.still import events
 from core import run
 from core.errors import KernelFeatureMissing, StepFailed, TrackerLost
 from core.model.blockset import EMPTY, BlockSet
+from core.threads import started
 
 GRAIN: Final = 4096
 """What is written is widened to multiples of this many bytes of the volume."""
@@ -124,6 +126,8 @@ class Tracker:
         self._missed = False
         self._fault: BaseException | None = None
         self._undo = ExitStack()
+        self._ender: ThreadPoolExecutor | None = None
+        self._ending: Future[None] | None = None
 
     def __enter__(self) -> Self:
         with self._undo:
@@ -135,11 +139,21 @@ class Tracker:
             thread.start()
             self._undo.callback(thread.join)
             self._undo.callback(self._stop.set)
+            self._ender = started(1, "tracker-end")
             self._undo = self._undo.pop_all()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._undo.close()
+        if self._ender is not None:
+            with self._ender:
+                self.end_soon()
+        if self._ending is not None:
+            self._ending.result()
+
+    def end_soon(self) -> None:
+        """Nothing is to be seen any more: begin to end, which takes the kernel some time."""
+        if self._ending is None and self._ender is not None:
+            self._ending = self._ender.submit(self._undo.close)
 
     def poll(self) -> None:
         """Read what the kernel has noted up to now."""

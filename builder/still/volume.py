@@ -8,6 +8,7 @@ known to be equal. When that is nothing while the volume stands still, the two a
 """
 
 import time
+from concurrent.futures import Future
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from typing import Final
@@ -19,7 +20,7 @@ from builder.change.detector import Compare, Detector
 from builder.change.free import Free
 from builder.change.superblock import Superblock
 from builder.change.used import swap_extents, used
-from builder.copying.copier import Copier
+from builder.copying.copier import Copier, Room
 from builder.copying.direct import Reader, SlotWriter, Writer, buffer
 from builder.still.tracker import GRAIN, MOST
 from core.errors import StepFailed
@@ -77,6 +78,8 @@ class Volume:
     """Blocks that differ, or are taken to: there is no need to compare them again."""
     _map_is_cheap: bool = False
     _free: Free = field(default_factory=Free)
+    _early: list[tuple[BlockSet, "Future[tuple[BlockSet, bool]]"]] = field(default_factory=list)
+    """What is compared while `find` looks for more, and what will be known of it."""
 
     def see(self, written: BlockSet) -> None:
         """Note what the tracker saw."""
@@ -117,15 +120,27 @@ class Volume:
         )  # fmt: skip
         return reason
 
-    def find(self, advance: Advance) -> BlockSet:
-        """What may differ, out of what the first survey found. Raises UseCompare, ReadFailed."""
+    def find(self, copier: Copier, advance: Advance) -> BlockSet:
+        """What may differ, out of what the first survey found. Raises UseCompare, ReadFailed.
+
+        Some of it is compared meanwhile, unless the disks are to be left to others.
+        """
         earlier = self.source.earlier
         always = written_by_grub(self.source.mountpoint).union(swap_files(self.source.mountpoint))
         if earlier is not None:
             always = always.union(earlier.always)
         # Seen since the last freeze: the data is on its disk, its inode's new time may not be.
         always = always.union(self.unparsed)
-        return self.detector.find(self.used, always, advance).intersect(self.todo)
+
+        def compare_early(blocks: BlockSet) -> None:
+            if not copier.throttle.limited:
+                some = blocks.intersect(self.todo)
+                equal = self.source.compared
+                coming = copier.compare_meanwhile(self.reader, self.slot, some, equal)
+                self._early.append((some, coming))
+
+        found = self.detector.find(self.used, always, advance, compare_early)
+        return found.intersect(self.todo)
 
     def compare(self, copier: Copier, candidates: BlockSet, advance: Advance) -> None:
         """Find out what really differs; of all else it is known then that it does not.
@@ -133,12 +148,18 @@ class Volume:
         What the slot has in no file is taken to differ: to read both sides of it costs more than
         to write the few blocks that happen to be alike.
         """
-        fresh = candidates.intersect(self.detector.fresh)
-        differs, exactly = copier.compare(
-            self.reader, self.slot, candidates.minus(fresh), advance, self.source.compared
-        )
-        self.copied = self.todo.minus(differs).minus(fresh)
-        self.unlike = fresh.union(differs) if exactly else fresh
+        sure = candidates.intersect(self.detector.sure)
+        rest = candidates.minus(sure)
+        differs, exactly = EMPTY, True
+        early, self._early = self._early, []
+        for blocks, coming in early:
+            some, fine = coming.result()
+            differs, exactly = differs.union(some), exactly and fine
+            rest = rest.minus(blocks)
+        some, fine = copier.compare(self.reader, self.slot, rest, advance, self.source.compared)
+        differs, exactly = differs.union(some), exactly and fine
+        self.copied = self.todo.minus(differs).minus(sure)
+        self.unlike = sure.union(differs) if exactly else sure
 
     def reparse(self, *, still: bool) -> None:
         """Let the detector see what was written since `find`. Raises UseCompare, ReadFailed."""
@@ -151,6 +172,7 @@ class Volume:
         """The detector is at its wits' end: nothing is known to be equal any more."""
         self.detector = Compare()
         self.copied = self.unparsed = EMPTY
+        self._early = []
 
     @property
     def detected_by(self) -> str:
@@ -213,7 +235,7 @@ class Volume:
 
     def read_identity(self, copier: Copier) -> tuple[tuple[int, bytes], ...]:
         """The identity blocks. Raises StepFailed when the file system was resized meanwhile."""
-        room = buffer(self.identity.total)
+        room = Room([buffer(self.identity.total)])
         blocks = [(at, bytes(view)) for at, view in copier.read(self.reader, self.identity, room)]
         now = superblock.parse(
             blocks[0][1][superblock.AT : superblock.AT + superblock.SIZE], self.source.device

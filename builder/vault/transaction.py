@@ -13,6 +13,7 @@ import secrets
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
+from threading import Lock
 from types import TracebackType
 from typing import Final, Self
 
@@ -106,6 +107,7 @@ class Transaction:
         self._as_before = as_before or AS_BEFORE.format(taken=moment(before.taken))
         self._path = vault / undolog.file_name(self.txid)
         self._stack = ExitStack()
+        self._dropping = Lock()
         self._log: LogFile | None = None
         self._undo: Undo | None = None
         self._expected = 0
@@ -293,7 +295,8 @@ class Transaction:
             raise self._full()
 
     def _more_room(self) -> bool:
-        with suppress(ToolError, OSError):
+        """May be asked by several threads: the log's, and whoever notes digests."""
+        with self._dropping, suppress(ToolError, OSError):
             if chain.drop_oldest(self._vault, self._before):
                 self._screen.note("The oldest generation was dropped: the vault is full")
                 return True

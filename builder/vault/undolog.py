@@ -7,6 +7,7 @@ What is appended counts once `sync` has returned; only then may the slots be ove
 import errno
 import os
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Final, NoReturn, TypeVar
@@ -30,6 +31,8 @@ STEP: Final = 16 << 20
 """Room is reserved in steps of this many bytes."""
 _GATHER: Final = 1 << 20
 """Records are handed to the kernel in lots of about this many bytes."""
+_AT_ONCE: Final = 1000
+"""Parts that the kernel takes in one call (IOV_MAX: 1024)."""
 _LEVEL: Final = 1
 """Of zstd: as quick as the disk, and what is not logged need not be written to the same disk."""
 
@@ -46,6 +49,34 @@ def file_name(txid: str) -> str:
     return f"undo-{txid}.part"
 
 
+@dataclass(frozen=True, slots=True)
+class Packed:
+    """Content as a record stores it."""
+
+    length: int
+    """Bytes, as the slot has it."""
+    data: bytes
+    flags: int
+
+
+class Packer:
+    """Makes content smaller where it can; each thread needs one of its own."""
+
+    def __init__(self) -> None:
+        import zstandard
+
+        self._compress = zstandard.ZstdCompressor(
+            level=_LEVEL, write_checksum=False, write_content_size=True
+        ).compress
+
+    def __call__(self, piece: memoryview) -> Packed:
+        """At most `LONGEST` bytes; `piece` belongs to the caller again."""
+        data = self._compress(piece)
+        if len(data) > len(piece) - len(piece) // 8:
+            return Packed(len(piece), bytes(piece), RAW)
+        return Packed(len(piece), data, 0)
+
+
 class LogFile:
     """An undo log that is being written. Raises WriteFailed, NoRoom.
 
@@ -54,14 +85,10 @@ class LogFile:
     """
 
     def __init__(self, path: Path, header: Header, more_room: Callable[[], bool]) -> None:
-        import zstandard
-
         self._path = path
         self._seed = seed_of(header.txid)
         self._more_room = more_room
-        self._compress = zstandard.ZstdCompressor(
-            level=_LEVEL, write_checksum=False, write_content_size=True
-        ).compress
+        self._pack = Packer()
         self._parts: list[bytes] = []
         self._gathered = 0
         self._end = 0
@@ -89,12 +116,12 @@ class LogFile:
     def append(self, slot: int, offset: int, content: memoryview, *, identity: bool) -> None:
         """Save what the slot holds at `offset`; `content` belongs to the caller again."""
         for at in range(0, len(content), LONGEST):
-            piece = content[at : at + LONGEST]
-            data = self._compress(piece)
-            flags = IDENTITY if identity else 0
-            if len(data) > len(piece) - len(piece) // 8:
-                data, flags = bytes(piece), flags | RAW
-            self._record(slot, flags, len(piece), offset + at, data)
+            self.take(slot, offset + at, self._pack(content[at : at + LONGEST]), identity=identity)
+
+    def take(self, slot: int, offset: int, packed: Packed, *, identity: bool) -> None:
+        """Save what the slot holds at `offset`, packed already."""
+        flags = packed.flags | (IDENTITY if identity else 0)
+        self._record(slot, flags, packed.length, offset, packed.data)
 
     def sync(self) -> None:
         """Return when all records would outlast a power cut."""
@@ -141,14 +168,19 @@ class LogFile:
     def _drain(self) -> None:
         if self._broken:
             raise WriteFailed(f"{self._path} could not be written before.")
-        data = memoryview(b"".join(self._parts))
-        self._parts.clear()
+        parts, self._parts = [memoryview(part) for part in self._parts], []
+        self._reserve(self._end + self._gathered)
         self._gathered = 0
-        self._reserve(self._end + len(data))
-        while data:
-            done = self._try(partial(os.pwrite, self._file, data, self._end))
+        first = 0
+        while first < len(parts):
+            some = parts[first : first + _AT_ONCE]
+            done = self._try(partial(os.pwritev, self._file, some, self._end))
             self._end += done
-            data = data[done:]
+            while first < len(parts) and done >= len(parts[first]):
+                done -= len(parts[first])
+                first += 1
+            if done:
+                parts[first] = parts[first][done:]
 
     def _reserve(self, end: int) -> None:
         if end <= self._reserved:

@@ -120,6 +120,40 @@ def test_the_fixups_are_always_compared(folder: Path) -> None:
         assert not pair.back_up_frozen()
 
 
+# --- what need not be compared, or not at the end ---------------------------------------------
+
+
+def test_what_is_sure_to_differ_does(folder: Path) -> None:
+    """Blocks of inode table that were seen to differ are not compared once more."""
+    with Pair(folder, 64 * MIB, ["-b", "4096", *NOW]) as pair:
+        for number in range(200):
+            (pair.top / f"file-{number}").write_bytes(os.urandom(5000))
+        pair.first_copy()
+        for number in range(0, 200, 50):
+            (pair.top / f"file-{number}").chmod(0o600)
+        with frozen(pair.top), detector(pair.volume, pair.slot) as ext4:
+            found = ext4.find(pair.used(), pair.fixed, lambda _: None)
+            unlike = differing(pair.volume, pair.slot)
+            tables = ext4._differ.result()
+        assert len(tables) >= 4
+        assert not tables.minus(ext4.sure)
+        assert not ext4.sure.minus(found)
+        assert not tables.minus(unlike.aligned(4096))
+
+
+def test_the_journal_is_told_early(folder: Path) -> None:
+    pair = Pair(folder, 64 * MIB, ["-b", "4096", *NOW])
+    pair.slot.write_bytes(pair.volume.read_bytes())
+    early: list[BlockSet] = []
+    with detector(pair.volume, pair.slot) as ext4:
+        found = ext4.find(EMPTY, pair.fixed, lambda _: None, early.append)
+    journal = superblock(pair.volume, "Journal inode")
+    blocks = BlockSet.of((n * 4096, n * 4096 + 4096) for n in blocks_of(pair.volume, journal))
+    assert blocks
+    assert not blocks.minus(EMPTY.union(*early))
+    assert not EMPTY.union(*early).minus(found)
+
+
 # --- what leaves no trace in the inode --------------------------------------------------------
 
 

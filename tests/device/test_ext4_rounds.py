@@ -127,7 +127,7 @@ def live_round(folder: Path, seed: int) -> None:
         ExitStack() as stack,
     ):
         # As small as the file system: to get memory is most of the work of a short update.
-        patch.setattr(live, "_ROOM", 8 * MIB)
+        patch.setattr(live, "_LEFT", 8 * MIB)
         patch.setattr(copier, "CHUNK", MIB)
         trees, churn = Trees(pair.top, seed), grown(pair, seed, 60)
         stack.callback(churn.close)

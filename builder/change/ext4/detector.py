@@ -17,7 +17,7 @@ from typing import Final
 
 import numpy as np
 
-from builder.change.detector import Readable, UseCompare
+from builder.change.detector import Early, Readable, UseCompare, nobody
 from builder.change.ext4 import extents, features, groups, inodes
 from builder.change.ext4.collect import Collector
 from builder.change.ext4.extents import Words
@@ -68,14 +68,18 @@ class Ext4:
         """Numbers of inodes that made no sense: read while they changed, or damaged."""
         self._covered = (EMPTY, EMPTY)
         """What is copied already: what `find` found, and what came since."""
-        self.fresh = EMPTY
+        self._differ = Gatherer(widen=False)
+        """Blocks of inode table that were seen to differ."""
+        self.sure = EMPTY
 
     @property
     def examined(self) -> int:
         """Bytes read so far, both sides together."""
         return self._reading.examined
 
-    def find(self, used: BlockSet, always: BlockSet, advance: Advance) -> BlockSet:
+    def find(
+        self, used: BlockSet, always: BlockSet, advance: Advance, early: Early = nobody
+    ) -> BlockSet:
         shape, block = self._shape, self._shape.base.block
         with self._reading as reading:
             ours = groups.read_groups(reading, self._volume, shape)
@@ -85,10 +89,12 @@ class Ext4:
             self._tables = Tables(shape, ours, theirs)
             collector = Collector(reading, shape, self._volume)
             self._add_hidden_files(collector)
+            early(collector.found.result())  # the journal is long, and most of it is alike
             for batch in self._tables.batches(reading, self._volume, self._slot):
                 self._look(collector, batch)
                 advance(len(batch.offsets) * block)
-            self.fresh = self._add_new_blocks(collector, used, ours, theirs)
+            fresh = self._add_new_blocks(collector, used, ours, theirs)
+            self.sure = fresh.union(self._differ.result())
         found = collector.found.result()
         if collector.found.grain > 1:
             found = _cut(found, used)
@@ -166,7 +172,8 @@ class Ext4:
         differing = inodes.differing(batch.ours, batch.theirs)
         if len(differing):
             offsets = batch.offsets[np.unique(differing // per_block)]
-            collector.found.add(offsets, offsets + self._shape.base.block)
+            for gatherer in (collector.found, self._differ):
+                gatherer.add(offsets, offsets + self._shape.base.block)
         flagged = inodes.blind(batch.ours) & batch.in_use
         moved = inodes.meaningful(batch.ours[differing], batch.theirs[differing])
         flagged[differing[moved]] = True

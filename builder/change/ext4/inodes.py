@@ -42,10 +42,7 @@ def extra(words: Words) -> Numbers:
 
 def differing(ours: Words, theirs: Words) -> Numbers:
     """The rows in which two pieces of table differ."""
-    left, right = ours.view("<u8"), theirs.view("<u8")
-    if np.array_equal(left, right):
-        return np.empty(0, dtype=np.int64)
-    return np.flatnonzero((left != right).any(axis=1))
+    return np.flatnonzero((ours.view("<u8") != theirs.view("<u8")).any(axis=1))
 
 
 def meaningful(ours: Words, theirs: Words) -> Mask:

@@ -196,6 +196,28 @@ def test_nothing_is_left_behind(device: str) -> None:
         option.write_text(before)
 
 
+def test_it_can_begin_to_end_early(device: str) -> None:
+    home = Path(f"/sys/kernel/tracing/instances/dpsr-{os.getpid()}")
+    with Tracker([tracked(device)], BUFFER) as tracker:
+        assert home.is_dir()
+        tracker.end_soon()
+        tracker.end_soon()
+    assert not home.exists()
+
+
+def test_what_goes_wrong_at_the_end_is_told(device: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def failing() -> None:
+        tracker._undo.close = real  # type: ignore[method-assign]
+        real()
+        raise OSError("busy")
+
+    tracker = Tracker([tracked(device)], BUFFER)
+    with pytest.raises(OSError, match="busy"), tracker:  # noqa: PT012 - what is left raises
+        real = tracker._undo.close
+        monkeypatch.setattr(tracker._undo, "close", failing)
+        tracker.end_soon()
+
+
 def test_the_instance_of_a_process_that_was_killed_is_removed(device: str) -> None:
     instances = Path("/sys/kernel/tracing/instances")
     with Tracker([tracked(device)], BUFFER):

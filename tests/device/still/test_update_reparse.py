@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from builder.change.detector import Readable
+from builder.change.detector import Early, Readable, nobody
 from builder.change.ext4.detector import Ext4
 from builder.change.used import file_extents
 from builder.still import volume as volume_module
@@ -38,8 +38,10 @@ class Late(Ext4):
     when = False
     told = False
 
-    def find(self, used: BlockSet, always: BlockSet, advance: Advance) -> BlockSet:
-        return super().find(used, always, advance).minus(self.hidden)
+    def find(
+        self, used: BlockSet, always: BlockSet, advance: Advance, early: Early = nobody
+    ) -> BlockSet:
+        return super().find(used, always, advance, early).minus(self.hidden)
 
     def reparse(self, written: BlockSet, *, still: bool) -> BlockSet:
         more = super().reparse(written, still=still)

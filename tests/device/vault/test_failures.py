@@ -128,7 +128,7 @@ def test_a_slot_that_fails_for_good_is_left_updating(
     assert disk.content == before
 
 
-@pytest.mark.parametrize("call", ["pwrite", "fdatasync"])
+@pytest.mark.parametrize("call", ["pwritev", "fdatasync"])
 @pytest.mark.parametrize("times", [0, 1, 2])
 def test_a_vault_that_fails_loses_nothing(
     disk: VaultDisk, call: str, times: int, monkeypatch: pytest.MonkeyPatch

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Ranges are copied, all of them, in order, and nothing that is to be spared."""
 
+import tempfile
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -8,10 +9,12 @@ from pathlib import Path
 from random import Random
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from builder.change.ext4 import gather
 from builder.copying import copier
-from builder.copying.copier import CHUNK, Copier
+from builder.copying.copier import CHUNK, Copier, Room
 from builder.copying.direct import Reader, SlotWriter, buffer
 from core.errors import ReadFailed, WriteFailed
 from core.model.blockset import EMPTY, BlockSet
@@ -104,6 +107,30 @@ def test_short_gaps_are_copied_along_but_never_what_is_spared(
     assert list(ranges_of(log)) == [(4096, 12_288), (16_384, 24_576), (FAR, FAR + 4096)]
 
 
+@settings(max_examples=25)
+@given(
+    st.lists(st.tuples(st.integers(0, 2000), st.integers(1, 40)), min_size=1, max_size=80),
+    st.lists(st.integers(0, 2000), max_size=5),
+)
+def test_without_gaps_just_what_was_asked_for(
+    wanted: list[tuple[int, int]], spared: list[int]
+) -> None:
+    """However it is read: near ranges at once, long ones in pieces."""
+    data = Random(1).randbytes(SIZE)
+    blocks = BlockSet.of((at * 4096, (at + count) * 4096) for at, count in wanted)
+    left_out = BlockSet.of((at * 4096, (at + 1) * 4096) for at in spared)
+    log = Log()
+    with tempfile.NamedTemporaryFile() as file, Copier() as copying:
+        file.write(data)
+        file.flush()
+        with closing(Reader(file.name)) as reader:
+            written = copying.copy(reader, log, blocks, lambda _: None, spared=left_out, gaps=False)
+    assert ranges_of(log) == blocks.minus(left_out)
+    assert written == sum(len(content) for _, content in log.written)
+    assert written == blocks.minus(left_out).total
+    assert all(content == data[at : at + len(content)] for at, content in log.written)
+
+
 def test_only_what_differs(copying: Copier, source: Path, target: Path) -> None:
     content = bytearray(source.read_bytes())
     for at in (5000, FAR, FAR + 4096, SIZE - 1):
@@ -159,9 +186,36 @@ def test_nothing_to_copy(copying: Copier, source: Path) -> None:
 def test_read_into_memory(copying: Copier, source: Path) -> None:
     blocks = BlockSet.of((start, start + 4096) for start in range(0, SIZE, 65_536))
     with closing(Reader(str(source))) as reader:
-        pieces = copying.read(reader, blocks, buffer(blocks.total))
+        pieces = copying.read(reader, blocks, Room([buffer(blocks.total)]))
     data = source.read_bytes()
     assert [(at, bytes(view)) for at, view in pieces] == [(s, data[s:e]) for s, e in blocks]
+
+
+def test_read_into_what_the_copier_lends(copying: Copier, source: Path) -> None:
+    """Its own buffers first; in any case as much as was asked for, in places of their own."""
+    for size in (SIZE, 40 << 20):
+        room = copying.lend(size)
+        assert room.left >= size
+        blocks = BlockSet.of([(0, 3 << 20), (4 << 20, SIZE)])
+        with closing(Reader(str(source))) as reader:
+            pieces = copying.read(reader, blocks, room)
+        data = source.read_bytes()
+        assert BlockSet.of((at, at + len(view)) for at, view in pieces) == blocks
+        assert all(bytes(view) == data[at : at + len(view)] for at, view in pieces)
+
+
+def test_a_comparison_meanwhile_and_a_copy_share_the_buffers(
+    copying: Copier, source: Path, target: Path
+) -> None:
+    whole = BlockSet.of([(0, SIZE)])
+    with closing(Reader(str(source))) as reader, closing(Reader(str(target))) as other:
+        alike = [copying.compare_meanwhile(reader, reader, whole) for _ in range(5)]
+        unlike = copying.compare_meanwhile(reader, other, whole)
+        log = Log()
+        copy(copying, source, log, whole)
+        assert [coming.result() for coming in alike] == [(EMPTY, True)] * 5
+        assert unlike.result() == (whole, True)
+    assert b"".join(content for _, content in log.written) == source.read_bytes()
 
 
 def test_many_small_ranges_share_buffers() -> None:

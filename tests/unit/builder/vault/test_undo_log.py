@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The undo log is read back as written; torn it ends, damaged it is refused."""
 
+import os
 import random
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from builder.vault import undolog
 from builder.vault.undoformat import (
     HEAD_SIZE,
     IDENTITY,
@@ -104,6 +106,32 @@ def test_what_is_long_is_cut_into_records(tmp_path: Path) -> None:
     assert [offset for _slot, offset, _piece, _identity in found] == [
         512, 512 + LONGEST, 512 + 2 * LONGEST
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("most", [1, 100, 5000, 1 << 20])
+def test_a_write_that_ends_early_is_gone_on_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, most: int
+) -> None:
+    """The kernel may take any part of what it is given."""
+    real = os.pwritev
+    taken: list[int] = []
+
+    def some(file: int, parts: list[memoryview], at: int) -> int:
+        data = b"".join(parts)[:most]
+        taken.append(real(file, [data], at))
+        return taken[-1]
+
+    dice = random.Random(3)
+    monkeypatch.setattr(os, "pwritev", some)
+    monkeypatch.setattr(undolog, "_AT_ONCE", 7)
+    log = LogFile(tmp_path / "log", HEADER, never)
+    saved = [(0, at << 16, dice.randbytes(dice.randrange(512, 1500)), False) for at in range(20)]
+    for slot, offset, content, identity in saved:
+        log.append(slot, offset, memoryview(content), identity=identity)
+    log.seal()
+    log.close()
+    assert len(taken) > 2
+    assert read(tmp_path / "log", need_seal=True) == saved
 
 
 def ends(path: Path) -> list[int]:
