@@ -39,7 +39,8 @@ class Guest:
     """A machine in QEMU. `with Guest(...) as guest:` switches it on; leaving switches it off.
 
     `disks`: in this order on the machine. `vars`: a file of firmware variables (qcow2) that is
-    used and changed in place; None gives a machine whose NVRAM is empty. `load`: the internal
+    used and changed in place; None gives a machine whose NVRAM is empty. `secure`: with Secure
+    Boot, by Microsoft's keys unless `vars` has others. `load`: the internal
     snapshot to start from. While it is switched off, `disks` may be changed for the next
     `power_on`; overlays live as long as the Guest.
     """
@@ -49,6 +50,7 @@ class Guest:
         disks: Sequence[DiskSpec] = (),
         firmware: Firmware = "uefi",
         *,
+        secure: bool = False,
         memory_mib: int = 1024,
         cpus: int = 2,
         vars: Path | None = None,  # noqa: A002 - what everybody calls them
@@ -61,6 +63,7 @@ class Guest:
     ) -> None:
         self.disks = list(disks)
         self.firmware = firmware
+        self.secure = secure
         self.memory_mib = memory_mib
         self.cpus = cpus
         self.vars = vars
@@ -116,7 +119,7 @@ class Guest:
             raise GuestError("The machine is on already.")
         self._hang_up()
         if self.firmware == "uefi" and self.vars is None:
-            self.vars = disks.new_vars(self.folder / "vars.qcow2")
+            self.vars = disks.new_vars(self.folder / "vars.qcow2", secure=self.secure)
         self._drives = {}
         for spec in self.disks:
             drive = self._drive(spec)
@@ -129,7 +132,7 @@ class Guest:
             drives=tuple(self._drives.values()), firmware=self.firmware,
             accel=accel.accelerator(self._kernel), wires=wires, vars=self.vars,
             memory_mib=self.memory_mib, cpus=self.cpus, direct=self.direct, load=self.load,
-            drill=self.drill, extra=self.extra,
+            secure=self.secure, drill=self.drill, extra=self.extra,
         )  # fmt: skip
         with open(self.folder / "qemu.log", "ab") as errors:
             # setpriv: should this process be killed, the kernel ends QEMU too.

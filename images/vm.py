@@ -13,6 +13,9 @@ Cache = Literal["unsafe", "writeback", "none"]
 
 OVMF_CODE: Final = Path("/usr/share/OVMF/OVMF_CODE_4M.fd")
 OVMF_VARS: Final = Path("/usr/share/OVMF/OVMF_VARS_4M.fd")
+SECURE_CODE: Final = Path("/usr/share/OVMF/OVMF_CODE_4M.secboot.fd")
+SECURE_VARS: Final = Path("/usr/share/OVMF/OVMF_VARS_4M.ms.fd")
+"""With Secure Boot, and with the keys of Microsoft enrolled, as machines are sold."""
 
 PORTS: Final = 8
 """Hot-plug ports (PCI Express root ports) of each machine; a disk takes one, the rest stay free."""
@@ -83,6 +86,8 @@ class Machine:
     memory_mib: int = 1024
     cpus: int = 2
     direct: DirectKernel | None = None
+    secure: bool = False
+    """UEFI with Secure Boot on; what is enrolled is up to `vars`."""
     load: str | None = None
     """Tag of an internal snapshot to start from."""
     drill: tuple[str, Path] | None = None
@@ -137,6 +142,8 @@ def arguments(machine: Machine) -> tuple[str, ...]:
     # Without graphics, SeaBIOS copies what it and a boot loader show to the serial line. Not in
     # other guests: a GRUB that uses the serial line itself would be heard twice.
     q35 = "q35,graphics=off" if machine.drill is not None and machine.firmware == "bios" else "q35"
+    if machine.secure:
+        q35 += ",smm=on"  # the variables are written in system management mode only
     argv = [
         "qemu-system-x86_64", "-nodefaults", "-no-user-config", "-display", "none",
         "-machine", q35, *machine.accel,
@@ -167,8 +174,12 @@ def arguments(machine: Machine) -> tuple[str, ...]:
     if machine.firmware == "uefi":
         if machine.vars is None:
             raise ValueError("uefi needs a file of firmware variables")
+        code = OVMF_CODE
+        if machine.secure:
+            code = SECURE_CODE
+            argv += ["-global", "driver=cfi.pflash01,property=secure,value=on"]
         argv += [
-            "-drive", f"if=pflash,unit=0,format=raw,readonly=on,file={OVMF_CODE}",
+            "-drive", f"if=pflash,unit=0,format=raw,readonly=on,file={code}",
             "-drive", f"if=pflash,unit=1,format=qcow2,file={comma(machine.vars)}",
         ]  # fmt: skip
     for drive in machine.drives:

@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Under Secure Boot: the DPSR disk alone repairs itself, goes on by kexec, and starts.
+
+Debian 13 with UEFI on SCSI, with shim and signed GRUB as Debian's installer sets it up; the DPSR
+disk on NVMe. The machine that it is alone in has Microsoft's keys, and never saw it before.
+"""
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Final
+
+import pytest
+
+from images import cache
+from images.guest import Guest
+from images.recipe import Recipe
+from recovery.handover import GOES_ON, RESTARTS
+from tests.support import checks, disk_image, facts, scenario
+from tests.support.checks import none_of
+from tests.support.emulator import wait_up
+from tests.support.packages import Archive, install
+from tests.support.scenario import DPSR, Story
+
+pytestmark = [pytest.mark.full, pytest.mark.timeout(3600)]
+
+RECIPE: Final = Recipe(13, "uefi", "gpt", bus="scsi")
+FILES: Final = {
+    "BOOTX64.EFI": "/usr/lib/shim/shimx64.efi.signed",
+    "grubx64.efi": "/usr/lib/grub/x86_64-efi-signed/grubx64.efi.signed",
+    "mmx64.efi": "/usr/lib/shim/mmx64.efi.signed",
+}
+STALE: Final = """
+mkdir -p /run/stale; mount -t vfat {control} /run/stale
+echo stale > /run/stale/EFI/BOOT/mmx64.efi; umount /run/stale
+"""
+ENABLED: Final = "/sys/firmware/efi/efivars/SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c"
+
+
+def well(guest: Guest, *words: str) -> str:
+    said = scenario.dpsr(guest, *words)
+    assert said.status == 0, f"{words}: {said.status}: {said.out}\n{said.err}"
+    return said.err
+
+
+@pytest.fixture(scope="module")
+def story() -> Iterator[Story]:
+    """Prepared, updated when one of its programs was stale, and cut off in the next update."""
+    with cache.scratch() as folder:
+        story = scenario.new_story(RECIPE, folder, "nvme")
+        with scenario.working(story.sample, [scenario.own(story)]) as guest:
+            scenario.settings(guest)
+            archive = Archive(RECIPE.release)
+            wanted = archive.missing(
+                guest.get("/var/lib/dpkg/status"), "shim-signed", "grub-efi-amd64-signed"
+            )
+            install(guest, archive, *wanted)
+            assert "for Secure Boot" in well(guest, "prepare", DPSR, "--yes")
+            guest.sh(STALE.format(control=f"{guest.wait_disk(DPSR)}p2"))
+            guest.sh("mkdir -p /srv/data; head -c 3000000 /dev/urandom > /srv/data/kept; sync")
+            assert "Renewing shim" in well(guest, "update")
+            story.facts = facts.ask(guest)
+            story.after = {name: guest.sh(f"sha256sum < {path}") for name, path in FILES.items()}
+            scenario.hold(guest, "fixed")
+            guest.sh("rm /srv/data/kept; head -c 3000000 /dev/urandom > /srv/data/lost; sync")
+            job = scenario.start(guest, "update")
+            scenario.wait_for(guest, job, "fixed")
+            guest.pull_power()
+        yield story
+
+
+def is_secure(guest: Guest) -> None:
+    """As the firmware says, and as the kernel, which is locked down for it."""
+    assert guest.get(ENABLED)[4] == 1
+    assert "enabled" in guest.sh("mokutil --sb-state")
+    assert "[none]" not in guest.sh("cat /sys/kernel/security/lockdown")
+
+
+def test_the_programs_are_those_of_the_packages(story: Story) -> None:
+    image = story.raw("dpsr")
+    control = disk_image.table(image).named("dpsr-control")
+    (folder := story.folder / "control").mkdir()
+    found = disk_image.fat_tree(image, control, folder)
+    boot = {
+        name.removeprefix("/EFI/BOOT/"): f"{hashlib.sha256(data).hexdigest()}  -\n"
+        for name, data in found.items()
+        if name.startswith("/EFI/BOOT/")
+    }
+    assert boot == story.after
+    assert found["/EFI/debian/grub.cfg"] == found["/grub/grub.cfg"]
+
+
+def test_alone_it_repairs_itself_and_starts(story: Story) -> None:
+    spec = replace(scenario.own(story), cache="writeback")
+    with Guest([spec], "uefi", secure=True, kernel=story.sample.kernel) as guest:
+        guest.console.expect("The last backup was interrupted", timeout=300)
+        guest.console.expect("the copy is complete again", timeout=300)
+        wait_up(guest)
+        is_secure(guest)
+        for other in (GOES_ON, RESTARTS, "Trying another way"):
+            assert other not in guest.said, "it went on by kexec"
+        none_of(checks.copy_faults(story, facts.ask(guest)))
+        guest.sh("test -e /srv/data/kept; test ! -e /srv/data/lost")
+        motd = guest.get("/run/motd.d/dpsr").decode()
+        assert "RUNS FROM THE DPSR DISK" in motd
+        assert "dpsr failback DISK" in motd
+        assert guest.get("/etc/issue.d/dpsr.issue").decode() == motd
+        guest.poweroff()
+
+        guest.power_on()
+        wait_up(guest)
+        is_secure(guest)
+        assert guest.said.count("The last backup was interrupted") == 1
+        none_of(checks.copy_faults(story, facts.ask(guest)))
+        assert "RUNNING FROM THE DPSR DISK" in scenario.dpsr(guest, "status").out
+        guest.poweroff()
