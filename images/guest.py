@@ -19,6 +19,7 @@ from images.vm import (
     PORTS,
     DirectKernel,
     DiskSpec,
+    Drilled,
     Drive,
     Firmware,
     Machine,
@@ -40,9 +41,9 @@ class Guest:
 
     `disks`: in this order on the machine. `vars`: a file of firmware variables (qcow2) that is
     used and changed in place; None gives a machine whose NVRAM is empty. `secure`: with Secure
-    Boot, by Microsoft's keys unless `vars` has others. `load`: the internal
-    snapshot to start from. While it is switched off, `disks` may be changed for the next
-    `power_on`; overlays live as long as the Guest.
+    Boot, by Microsoft's keys unless `vars` has others. `load`: the internal snapshot to start from.
+    `before`: what goes before QEMU's command line. While it is switched off, `disks` may be changed
+    for the next `power_on`; overlays live as long as the Guest.
     """
 
     def __init__(
@@ -57,9 +58,10 @@ class Guest:
         direct: DirectKernel | None = None,
         load: str | None = None,
         agent: bool = True,
-        drill: tuple[str, Path] | None = None,
+        drill: Drilled | None = None,
         kernel: Path | None = None,
         extra: Sequence[str] = (),
+        before: Sequence[str] = (),
     ) -> None:
         self.disks = list(disks)
         self.firmware = firmware
@@ -71,6 +73,7 @@ class Guest:
         self.load = load
         self.drill = drill
         self.extra = tuple(extra)
+        self.before = tuple(before)
         self._with_agent = agent
         self._kernel = kernel
         self._stack = contextlib.ExitStack()
@@ -137,8 +140,9 @@ class Guest:
         with open(self.folder / "qemu.log", "ab") as errors:
             # setpriv: should this process be killed, the kernel ends QEMU too.
             self._process = start(
-                "setpriv", "--pdeathsig", "KILL", *arguments(machine), stdout=errors.fileno(),
-                stderr=errors.fileno(), pass_fds=[wire.fileno() for wire in theirs],
+                "setpriv", "--pdeathsig", "KILL", *self.before, *arguments(machine),
+                stdout=errors.fileno(), stderr=errors.fileno(),
+                pass_fds=[wire.fileno() for wire in theirs],
             )  # fmt: skip
         for wire in theirs:
             wire.close()

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """QEMU's arguments for a virtual machine. Pure: values in, words out."""
 
+from base64 import b64encode
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
@@ -22,6 +23,8 @@ PORTS: Final = 8
 
 AGENT_PORT: Final = "org.qemu.guest_agent.0"
 DRILL_PORT: Final = "org.dpsr.drill"
+MAX_CHECK: Final = 16 * 1024
+"""Bytes of a check: it comes by a table of at most 64 KiB."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +76,17 @@ class DirectKernel:
 
 
 @dataclass(frozen=True, slots=True)
+class Drilled:
+    """What makes a guest that of a drill."""
+
+    nonce: str
+    report: Path
+    """The file that its report goes to."""
+    check: bytes = b""
+    """A script that is to run in it once it is up; at most MAX_CHECK bytes."""
+
+
+@dataclass(frozen=True, slots=True)
 class Machine:
     """A virtual machine."""
 
@@ -90,8 +104,7 @@ class Machine:
     """UEFI with Secure Boot on; what is enrolled is up to `vars`."""
     load: str | None = None
     """Tag of an internal snapshot to start from."""
-    drill: tuple[str, Path] | None = None
-    """Nonce of a drill, and the file that its report goes to."""
+    drill: Drilled | None = None
     extra: tuple[str, ...] = ()
 
 
@@ -164,13 +177,19 @@ def arguments(machine: Machine) -> tuple[str, ...]:
             "-device", f"virtserialport,chardev=agent,name={AGENT_PORT}",
         ]  # fmt: skip
     if machine.drill is not None:
-        nonce, report = machine.drill
+        told = machine.drill
         argv += [
-            "-chardev", f"file,id=drill,path={comma(report)}",
+            "-chardev", f"file,id=drill,path={comma(told.report)}",
             "-device", f"virtserialport,chardev=drill,name={DRILL_PORT}",
-            "-smbios", f"type=11,value=io.systemd.credential:dpsr.drill={nonce}",
+            "-smbios", f"type=11,value=io.systemd.credential:dpsr.drill={told.nonce}",
             "-smbios", "type=1,family=dpsr-drill",
         ]  # fmt: skip
+        if told.check:
+            script = b64encode(told.check).decode()
+            argv += [
+                "-smbios",
+                f"type=11,value=io.systemd.credential.binary:dpsr.drill.check={script}",
+            ]
     if machine.firmware == "uefi":
         if machine.vars is None:
             raise ValueError("uefi needs a file of firmware variables")
