@@ -12,15 +12,19 @@ from typing import Final
 
 import pytest
 
+from core.run import run
 from images import cache
+from images.drill import Order, drill
 from images.guest import Guest
 from images.recipe import Recipe
+from images.signs import Verdict
 from recovery.handover import GOES_ON, RESTARTS
 from tests.support import checks, disk_image, facts, scenario
 from tests.support.checks import none_of
 from tests.support.emulator import wait_up
 from tests.support.packages import Archive, install
 from tests.support.scenario import DPSR, Story
+from tests.support.uefi_program import program
 
 pytestmark = [pytest.mark.full, pytest.mark.timeout(3600)]
 
@@ -33,6 +37,19 @@ FILES: Final = {
 STALE: Final = """
 mkdir -p /run/stale; mount -t vfat {control} /run/stale
 echo stale > /run/stale/EFI/BOOT/mmx64.efi; umount /run/stale
+"""
+BOUNDED: Final = """
+import os
+from core.run import start
+from images.bounds import bounded
+ours, theirs = os.pipe()
+ask = (f"exec >&{theirs}; nice; group=/sys/fs/cgroup$(cut -d: -f3 /proc/self/cgroup); echo $group; "
+       "cat $group/memory.max $group/cpu.weight")
+child = start("setpriv", "--pdeathsig", "KILL", *bounded(64), "sh", "-c", ask, pass_fds=[theirs])
+os.close(theirs)
+with open(ours) as stream:
+    print(stream.read())
+raise SystemExit(child.wait())
 """
 ENABLED: Final = "/sys/firmware/efi/efivars/SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c"
 
@@ -113,4 +130,33 @@ def test_alone_it_repairs_itself_and_starts(story: Story) -> None:
         assert guest.said.count("The last backup was interrupted") == 1
         none_of(checks.copy_faults(story, facts.ask(guest)))
         assert "RUNNING FROM THE DPSR DISK" in scenario.dpsr(guest, "status").out
+        guest.put("/run/bounded.py", BOUNDED)
+        said = guest.sh("cd /usr/lib/dpsr; PYTHONPATH=. python3 /run/bounded.py").split()
+        assert said[0] == "10"
+        assert said[1].endswith(".scope")
+        assert said[2:] == [str((64 + 512) << 20), "20"], (
+            "what bounds the virtual machine of a drill"
+        )
         guest.poweroff()
+
+
+def test_a_drill_is_done_under_it(story: Story) -> None:
+    """As of the disk of a machine that has Secure Boot on."""
+    check = b"#!/bin/sh\nmokutil --sb-state | grep enabled && test -e /srv/data/kept\n"
+    outcome = drill(Order(story.dpsr, secure_here=True, check=check))
+    assert outcome.verdict is Verdict.BOOTED, (
+        f"{outcome.verdict}: {outcome.says}\n{outcome.console}"
+    )
+    assert (outcome.secure, outcome.firmware, outcome.generation) == (True, "uefi", 2)
+    assert outcome.report is not None
+    assert outcome.report.checked
+
+
+def test_what_nobody_signed_is_not_started(story: Story) -> None:
+    image = story.raw("dpsr")
+    control = disk_image.table(image).named("dpsr-control")
+    unsigned = program(b"GRUB", signature=b"")
+    run("mcopy", "-D", "o", "-i", f"{image}@@{control.start}", "-", "::EFI/BOOT/BOOTX64.EFI",
+        given=unsigned)  # fmt: skip
+    outcome = drill(Order(image, "uefi", secure=True))
+    assert outcome.verdict is Verdict.NO_LOADER, f"{outcome.says}\n{outcome.console}"
