@@ -87,7 +87,9 @@ def test_a_cut_at_any_instant_leaves_a_loader(folder: Path) -> None:
             guest.sh(f"mkdir -p {esp}/EFI/debian")
             for name, data in version.items():
                 guest.put(f"{esp}/EFI/debian/{name}", data)
-            said = guest.sh(f"cd {FOLDER}; python3 /run/put.py {device} {esp}", timeout=300)
+            said = guest.sh(
+                f"cd {FOLDER}; PYTHONPATH=. python3 /run/put.py {device} {esp}", timeout=300
+            )
             assert len(said.split()) == 3, said
         end = flush_log.length(guest, log)
         guest.pull_power()

@@ -6,22 +6,29 @@ disk on NVMe. The machine that it is alone in has Microsoft's keys, and never sa
 """
 
 import hashlib
+import struct
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Final
 
 import pytest
 
+from core.model.state import State
 from core.run import run
+from grub.menu import MenuFacts, render
+from grub.state import pack, parse
 from images import cache
 from images.drill import Order, drill
 from images.guest import Guest
 from images.recipe import Recipe
 from images.signs import Verdict
+from images.vm import DiskSpec
 from recovery.handover import GOES_ON, RESTARTS
-from tests.support import checks, disk_image, facts, scenario
+from tests.support import checks, disk_image, facts, grubdisk, scenario
 from tests.support.checks import none_of
 from tests.support.emulator import wait_up
+from tests.support.grubdisk import GrubDisk
 from tests.support.packages import Archive, install
 from tests.support.scenario import DPSR, Story
 from tests.support.uefi_program import program
@@ -38,6 +45,11 @@ STALE: Final = """
 mkdir -p /run/stale; mount -t vfat {control} /run/stale
 echo stale > /run/stale/EFI/BOOT/mmx64.efi; umount /run/stale
 """
+GUID: Final = "6d7c1c4e-0000-4000-8000-00000000d150"
+CLEAN: Final = State(
+    "clean", gen=12, taken="2025-11-22T03:00:05+00:00", txid="0" * 32,
+    slot="6f2c2b1e-5f0c-4f6a-9c1e-0d5b7a3e9f10",
+)  # fmt: skip
 BOUNDED: Final = """
 import os
 from core.run import start
@@ -160,3 +172,27 @@ def test_what_nobody_signed_is_not_started(story: Story) -> None:
         given=unsigned)  # fmt: skip
     outcome = drill(Order(image, "uefi", secure=True))
     assert outcome.verdict is Verdict.NO_LOADER, f"{outcome.says}\n{outcome.console}"
+
+
+def test_the_menu_is_as_large_as_without_it(folder: Path) -> None:
+    """With a font that comes in the signed GRUB: it takes none from a disk."""
+    archive = Archive(RECIPE.release)
+    packages = ("shim-signed", "shim-helpers-amd64-signed", "grub-efi-amd64-signed")
+    for deb in archive.fetch(*packages):
+        run("dpkg-deb", "--extract", str(deb), str(folder))
+    programs = {
+        f"EFI/BOOT/{name}": (folder / path[1:]).read_bytes() for name, path in FILES.items()
+    }
+    menu = render(MenuFacts("web01", DPSR, GUID)) | programs
+    disk = folder / "menu.img"
+    slot = {"boot/grub/grub.cfg": "echo the copy was started\nhalt\n"}
+    grubdisk.make(disk, GrubDisk(menu, pack(CLEAN), slot, CLEAN.slot))
+    spec = DiskSpec(disk, "nvme", DPSR, overlay=False, format="raw")
+    with Guest([spec], "uefi", secure=True, agent=False, memory_mib=256) as guest:
+        guest.console.expect("executed automatically in 4s", timeout=120)
+        picture = guest.screendump(folder / "menu.png").read_bytes()
+        guest.console.expect("the copy was started", timeout=120)
+        assert "prohibited" not in guest.said
+        guest.wait_off(30)
+    assert struct.unpack_from(">II", picture, 16) == (640, 480)
+    assert parse(grubdisk.read_control(disk, "dpsr/state")).booted
