@@ -8,7 +8,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from builder import rescue, slots
+from builder import loaders, rescue, slots
 from builder.check import sums
 from builder.control_mount import control_at
 from builder.copying.direct import Reader
@@ -24,7 +24,7 @@ from core.model.machine import Disk
 from core.model.manifest import Manifest, SlotState
 from core.model.state import State
 from core.screen import Screen
-from grub import install, menu, state
+from grub import menu, state
 
 
 def build(plan: Plan, screen: Screen) -> int:
@@ -39,7 +39,7 @@ def build(plan: Plan, screen: Screen) -> int:
         state.create(folder, State("building").with_rescue(name))
         rescue.sweep(folder, name)
         offset = state.locate(folder)
-        install.install_loader(plan.disk, folder, menu.render(facts))
+        loaders.make(plan.disk, folder, menu.render(facts), screen)
         sums.keep_loader(folder, sums.raw(plan.disk, plan.bios.start))
     if state.read_state(plan.disk, offset).state != "building":
         raise StateUnreadable(f"The state block of {plan.disk} does not say `building`.")
@@ -47,7 +47,7 @@ def build(plan: Plan, screen: Screen) -> int:
 
 
 def refresh(disk: Disk, hostname: str, screen: Screen) -> None:
-    """Put the loader on a prepared disk again; its state stays.
+    """Bring the loader of a prepared disk in order; its state stays, and what is good of it.
 
     Raises LoaderFailed, NotPrepared.
     """
@@ -56,8 +56,7 @@ def refresh(disk: Disk, hostname: str, screen: Screen) -> None:
         raise NotPrepared(f"{disk.path} has no control partition. Nothing was written.")
     facts = menu.MenuFacts(hostname, disk.serial or disk.model, disk.guid)
     with control_at(found[0].path, screen) as folder:
-        install.install_loader(disk.path, folder, menu.render(facts))
-        sums.keep_loader(folder, sums.raw_of(disk))
+        loaders.mend(disk, folder, menu.render(facts), screen)
 
 
 def describe(

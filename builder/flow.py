@@ -20,7 +20,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-from builder import again, control, remember, rescue, slots, trouble, work
+from builder import again, control, loaders, remember, rescue, slots, trouble, work
 from builder.copying.direct import Writer
 from builder.digests.keeper import Keeper
 from builder.fixup.clone import fix_clone
@@ -190,6 +190,7 @@ def update(name: str, how: How, screen: Screen) -> Manifest:
                 screen.warn(f"{sentence} {HEALS}.")
 
             renewed = rescue.refresh(target, held, screen)
+            loaders.refresh(target, screen)
             screen.step(f"Looking for what changed since {moment(held.last.taken)}")
             written = remember.counters_of(plan)
             identity = slots.identity_ranges(plan)

@@ -19,8 +19,8 @@ LOCK: Final = Path("/run/dpsr/lock")
 def write_durably(path: Path, data: bytes, mode: int = 0o644) -> None:
     """Replace `path` by `data`: after a power cut it holds the old bytes or the new, never a mix.
 
-    The file is synced before it takes the name, file and folder after. Where there is no journal
-    (FAT), an old file under that name may be lost to a cut; a name that is new comes out whole.
+    The file is synced before it takes the name, folder and file after. That holds where there is
+    no journal (FAT), too, in a folder whose entries fit into one sector.
     """
     with _replaced(path, mode) as stream:
         stream.write(data)
@@ -38,19 +38,38 @@ def _replaced(path: Path, mode: int) -> Iterator[BinaryIO]:
     part = path.with_name(f".{path.name}.part")
     descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
     try:
-        with open(descriptor, "wb") as stream:
+        with open(descriptor, "wb") as stream, _kept(path):
             yield stream
             stream.flush()
             os.fchmod(stream.fileno(), mode)
             os.fsync(stream.fileno())
             os.replace(part, path)
-            # FAT makes the new name that of an empty file, until the inode is written once more.
+            # The name of the part goes first: FAT would else have two for the same content.
+            sync_folder(path.parent)
+            # FAT leaves the name with the old content, or with none, until the inode is written.
             os.fsync(stream.fileno())
     except BaseException:
         with contextlib.suppress(FileNotFoundError):
             part.unlink()
         raise
     sync_folder(path.parent)
+
+
+@contextmanager
+def _kept(path: Path) -> Iterator[None]:
+    """A file that loses its name in the block keeps its content on the disk as long.
+
+    FAT would free it before the name has come to the disk with its new content.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:  # nothing that could be lost
+        yield
+        return
+    try:
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def sync_folder(folder: Path) -> None:

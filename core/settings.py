@@ -70,6 +70,7 @@ class Settings:
     before_freeze: str = ""
     after_thaw: str = ""
     hook_seconds: float = 30.0
+    drill_check: str = ""
     sets: tuple[BackupSet, ...] = ()
 
     def named(self, name: str) -> BackupSet:
@@ -106,6 +107,10 @@ _OPTIONS: Final = (
 _HOOKS: Final = (
     ("before_freeze", "Command (/bin/sh, as root) before each freeze: bring databases to rest."),
     ("after_thaw", "Command after each thaw, even when before_freeze failed: let them go on."),
+    (
+        "drill_check",
+        "A script that `dpsr drill` runs in the copy: not 0 at its end fails the drill.",
+    ),
 )
 
 _WHAT: Final = {

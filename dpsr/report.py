@@ -8,7 +8,7 @@ from builder.status import Status
 from core.model.figures import RunFigures
 from core.model.plain import to_plain
 from core.record import Written
-from core.screen import duration, human
+from core.screen import duration, human, moment
 
 
 def status_as_text(found: Status, now: datetime) -> str:
@@ -133,7 +133,9 @@ def _facts(found: Status, now: datetime) -> list[str]:
         lines.append(f"  last run     {_run(found.record.run)}")
         if drill := found.record.drill:
             how = "passed" if drill.passed else "DID NOT PASS"
-            lines.append(f"  boot test    {how} after {duration(drill.seconds)}, {drill.at}")
+            lines.append(
+                f"  boot test    {how} after {duration(drill.seconds)}, {moment(drill.at)}"
+            )
     if found.booted:
         lines.append("  started      the copy was started since it was made; it has changed")
     if not found.asked:

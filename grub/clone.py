@@ -16,9 +16,9 @@ from grub.install import REMOVABLE, check_bios, check_uefi, has_boot_sector, run
 
 _ESPS: Final = ("boot/efi", "efi", "boot")
 _SIGNED: Final = (
-    ("shimx64.efi", "BOOTX64.EFI"), ("grubx64.efi", "grubx64.efi"), ("mmx64.efi", "mmx64.efi"),
+    ("grubx64.efi", "grubx64.efi"), ("mmx64.efi", "mmx64.efi"), ("shimx64.efi", "BOOTX64.EFI"),
 )  # fmt: skip
-"""Debian's signed loaders, and their names where firmware looks by itself."""
+"""Debian's signed loaders, and their names where firmware looks by itself; shim is last."""
 _FALLBACK: Final = "fbx64.efi"
 """shim would start it there, and it would write boot entries of its own."""
 
@@ -86,10 +86,10 @@ def _copy_signed(esp: Path) -> None:
     """grub-install would take the signed files of the running system: the clone has its own."""
     boot = (esp / REMOVABLE).parent
     boot.mkdir(parents=True, exist_ok=True)
+    (boot / _FALLBACK).unlink(missing_ok=True)
     for source, target in _SIGNED:
         if (esp / "EFI/debian" / source).is_file():
             write_durably(boot / target, (esp / "EFI/debian" / source).read_bytes())
-    (boot / _FALLBACK).unlink(missing_ok=True)
 
 
 def _is_esp(folder: Path) -> bool:

@@ -86,16 +86,24 @@ def check_uefi(esp: Path, uuid: str) -> None:
     """
     path = esp / REMOVABLE
     image = path.read_bytes() if path.is_file() else b""
-    header = struct.unpack_from("<I", image, 0x3C)[0] if len(image) > 0x40 else 0
-    if not image.startswith(b"MZ") or image[header : header + 6] != b"PE\0\0" + struct.pack(
-        "<H", _X86_64
-    ):
-        raise LoaderFailed(f"{path} is no UEFI loader for this kind of machine.")
+    check_image(image, str(path))
     for found in re.findall(rb"search\.fs_uuid +([0-9A-Fa-f-]+)", image):
         if found.decode().lower() != uuid.lower():
             raise LoaderFailed(
                 f"{path} looks for the file system {found.decode()} instead of {uuid}."
             )
+
+
+def check_image(image: bytes, what: str) -> None:
+    """Whether `image`, called `what`, is a UEFI program for this kind of machine.
+
+    Raises LoaderFailed.
+    """
+    header = struct.unpack_from("<I", image, 0x3C)[0] if len(image) > 0x40 else 0
+    if not image.startswith(b"MZ") or image[header : header + 6] != b"PE\0\0" + struct.pack(
+        "<H", _X86_64
+    ):
+        raise LoaderFailed(f"{what} is no UEFI loader for this kind of machine.")
 
 
 def check_bios(disk: str, grub: Path) -> None:
@@ -144,7 +152,6 @@ def _own_partition(disk: str, control: Path) -> int:
 
 
 def run_installer(*arguments: str) -> None:
-    """Run grub-install. Raises LoaderFailed."""
     """Run grub-install. Raises LoaderFailed."""
     try:
         run("grub-install", *arguments, timeout=_TIMEOUT)

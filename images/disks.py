@@ -7,7 +7,7 @@ from typing import Literal
 
 from core.errors import CommandFailed, ImageUnusable, ProgramMissing
 from core.run import run
-from images.vm import OVMF_CODE, OVMF_VARS
+from images.vm import OVMF_CODE, OVMF_VARS, SECURE_CODE, SECURE_VARS
 
 ImageFormat = Literal["qcow2", "raw"]
 
@@ -57,14 +57,15 @@ def new_overlay(path: Path, backing: Path) -> Path:
     return path
 
 
-def new_vars(path: Path, like: Path | None = None) -> Path:
+def new_vars(path: Path, like: Path | None = None, *, secure: bool = False) -> Path:
     """Firmware variables (qcow2) of one machine: empty, or a copy of another machine's.
 
-    Raises ProgramMissing when OVMF is not installed.
+    `secure`: empty but for the keys of Secure Boot. Raises ProgramMissing when OVMF is not
+    installed.
     """
-    if not OVMF_CODE.exists():
+    if not OVMF_CODE.exists() or (secure and not SECURE_CODE.exists()):
         raise ProgramMissing("OVMF (UEFI firmware for QEMU)", "ovmf")
-    source = like or OVMF_VARS
+    source = like or (SECURE_VARS if secure else OVMF_VARS)
     run(
         "qemu-img", "convert", "-q",
         "-f", image_format(source), "-O", "qcow2", str(source), str(path),

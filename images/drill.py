@@ -13,11 +13,11 @@ from pexpect import EOF, TIMEOUT
 
 from core.errors import ImageUnusable
 from core.run import need
-from images import accel, cache, disks, inspect
+from images import accel, bounds, cache, disks, inspect
 from images.console import tail
 from images.guest import Guest
-from images.signs import Ending, Listener, Report, Verdict, read_report
-from images.vm import Bus, DiskSpec, Firmware
+from images.signs import NOT_CHECKED, Ending, Listener, Report, Verdict, read_report
+from images.vm import Bus, DiskSpec, Drilled, Firmware
 from images.wire import Gone, GuestError
 
 TIMEOUT_SECONDS: Final = 600.0
@@ -48,6 +48,8 @@ class Outcome:
     stages: dict[str, float] = field(default_factory=dict)
     console: str = ""
     """Last lines of the serial console."""
+    secure: bool = False
+    """With Secure Boot."""
 
     @property
     def passed(self) -> bool:
@@ -58,7 +60,7 @@ class Outcome:
         """The document of `dpsr drill --json`."""
         return {
             "passed": self.passed, "verdict": str(self.verdict), "seconds": round(self.seconds, 1),
-            "firmware": self.firmware, "generation": self.generation,
+            "firmware": self.firmware, "secure_boot": self.secure, "generation": self.generation,
             "screenshot": str(self.screenshot) if self.screenshot else None,
             "says": self.says, "proof": "credential" if self.report else "console",
             "root_uuid": self.report.root if self.report else None,
@@ -75,6 +77,10 @@ class Order:
     image: Path
     firmware: Firmware | None = None
     """None: what fits to the disk."""
+    secure: bool | None = None
+    """Secure Boot; None: where the disk has signed loaders, and `secure_here`."""
+    secure_here: bool = False
+    """Whether Secure Boot is on in the machine that the disk is for."""
     bus: Bus = "virtio"
     timeout: float = TIMEOUT_SECONDS
     memory_mib: int = 1024
@@ -83,14 +89,17 @@ class Order:
     screenshot: Path | None = None
     console: Path | None = None
     """Where to keep the console log."""
+    check: bytes = b""
+    """A script that is to run in the system once it is up."""
 
 
 def drill(order: Order, note: Callable[[str], None] = lambda _: None) -> Outcome:
     """Boot the image and say how it went; the image is not changed.
 
-    Raises ImageUnusable, ProgramMissing.
+    Raises ImageUnusable, NoMemory, ProgramMissing.
     """
     need("qemu-system-x86_64", "qemu-img")
+    bounds.need_memory(order.memory_mib)
     if not order.image.exists():
         raise ImageUnusable(f"There is no {order.image}.")
     disks.virtual_size(order.image)
@@ -98,22 +107,25 @@ def drill(order: Order, note: Callable[[str], None] = lambda _: None) -> Outcome
     with cache.scratch() as folder:
         head = inspect.read(order.image, 0, inspect.HEAD, folder).read_bytes()
         firmware = order.firmware or inspect.firmware_for(head)
-        generation = inspect.generation(order.image, head, folder)
+        found = inspect.control(order.image, head, folder)
+        secure = is_secure(order, firmware, signed=found.secure)
         accelerated = accel.accelerator() == accel.KVM
         note(
-            f"Starting {order.image.name} in a virtual machine ({firmware.upper()}, "
+            f"Starting {order.image.name} in a virtual machine ({firmware.upper()}"
+            f"{' with Secure Boot' if secure else ''}, "
             f"{'with' if accelerated else 'without'} KVM, no network, nothing is written to it)"
         )
         report_file = folder / "report"
         machine = Guest(
             [DiskSpec(order.image, order.bus, "DRILL")], firmware, memory_mib=order.memory_mib,
-            agent=False, drill=(nonce, report_file),
+            agent=False, drill=Drilled(nonce, report_file, order.check), secure=secure,
             vars=disks.new_vars(folder / "vars.qcow2", order.vars) if order.vars else None,
+            before=bounds.bounded(order.memory_mib),
         )  # fmt: skip
         begun = time.monotonic()
         try:
             with machine as guest:
-                watch = _Watch(guest, report_file, nonce, begun, note)
+                watch = _Watch(guest, report_file, order, nonce, begun, note)
                 ending = watch.until(begun + order.timeout)
                 seconds = time.monotonic() - begun
                 shot = _screenshot(guest, order.screenshot)
@@ -121,13 +133,24 @@ def drill(order: Order, note: Callable[[str], None] = lambda _: None) -> Outcome
                     guest.pull_power()
                     order.console.write_bytes(guest.console_log.read_bytes())
                 return Outcome(
-                    ending.verdict, ending.says, seconds, firmware, accelerated, generation, shot,
-                    watch.report, watch.listener.stages, tail(guest.console_log),
+                    ending.verdict, ending.says, seconds, firmware, accelerated, found.generation,
+                    shot, watch.report, watch.listener.stages, tail(guest.console_log), secure,
                 )  # fmt: skip
         except GuestError as error:
             raise ImageUnusable(
                 f"QEMU could not start {order.image}: {error} {_notes(error)}".strip()
             ) from error
+
+
+def is_secure(order: Order, firmware: Firmware, *, signed: bool) -> bool:
+    """Whether a drill is one with Secure Boot; `signed`: whether the disk's loaders are. Pure.
+
+    Asked for, it is done whatever the disk has: it is to be found out. By itself only where the
+    disk's own machine has it on: one without may well have a kernel that nobody signed.
+    """
+    if firmware != "uefi":
+        return False
+    return order.secure if order.secure is not None else signed and order.secure_here
 
 
 def _notes(error: BaseException) -> str:
@@ -147,9 +170,16 @@ class _Watch:
     """Listens to a guest until it is clear how it ends."""
 
     def __init__(
-        self, guest: Guest, report_file: Path, nonce: str, begun: float, note: Callable[[str], None]
+        self,
+        guest: Guest,
+        report_file: Path,
+        order: Order,
+        nonce: str,
+        begun: float,
+        note: Callable[[str], None],
     ) -> None:
         self._guest = guest
+        self._given = bool(order.check)
         self._file = report_file
         self._nonce = nonce
         self._begun = begun
@@ -182,6 +212,8 @@ class _Watch:
                 self._note(f"  {at:5.1f} s  {_STAGE_WORDS[stage]}")
         login = self.listener.stages.get("login", now)
         if ending is None and now - login > max(_LOGIN_GRACE, login):
+            if self._given:
+                return Ending(Verdict.CHECK_FAILED, NOT_CHECKED)
             return Ending(
                 Verdict.BOOTED, "a login prompt is there (the system has no dpsr to say more)"
             )
@@ -192,7 +224,7 @@ class _Watch:
     def _reported(self) -> Ending | None:
         if self.report is None and self._file.exists():
             self.report = read_report(self._file.read_bytes(), self._nonce)
-        return self.report.ending if self.report else None
+        return self.report.ending(given=self._given) if self.report else None
 
     def _resets(self) -> int:
         with suppress(Gone):  # it has just ended: what its console says comes next, then its end

@@ -19,6 +19,7 @@ from images.vm import (
     PORTS,
     DirectKernel,
     DiskSpec,
+    Drilled,
     Drive,
     Firmware,
     Machine,
@@ -39,9 +40,10 @@ class Guest:
     """A machine in QEMU. `with Guest(...) as guest:` switches it on; leaving switches it off.
 
     `disks`: in this order on the machine. `vars`: a file of firmware variables (qcow2) that is
-    used and changed in place; None gives a machine whose NVRAM is empty. `load`: the internal
-    snapshot to start from. While it is switched off, `disks` may be changed for the next
-    `power_on`; overlays live as long as the Guest.
+    used and changed in place; None gives a machine whose NVRAM is empty. `secure`: with Secure
+    Boot, by Microsoft's keys unless `vars` has others. `load`: the internal snapshot to start from.
+    `before`: what goes before QEMU's command line. While it is switched off, `disks` may be changed
+    for the next `power_on`; overlays live as long as the Guest.
     """
 
     def __init__(
@@ -49,18 +51,21 @@ class Guest:
         disks: Sequence[DiskSpec] = (),
         firmware: Firmware = "uefi",
         *,
+        secure: bool = False,
         memory_mib: int = 1024,
         cpus: int = 2,
         vars: Path | None = None,  # noqa: A002 - what everybody calls them
         direct: DirectKernel | None = None,
         load: str | None = None,
         agent: bool = True,
-        drill: tuple[str, Path] | None = None,
+        drill: Drilled | None = None,
         kernel: Path | None = None,
         extra: Sequence[str] = (),
+        before: Sequence[str] = (),
     ) -> None:
         self.disks = list(disks)
         self.firmware = firmware
+        self.secure = secure
         self.memory_mib = memory_mib
         self.cpus = cpus
         self.vars = vars
@@ -68,6 +73,7 @@ class Guest:
         self.load = load
         self.drill = drill
         self.extra = tuple(extra)
+        self.before = tuple(before)
         self._with_agent = agent
         self._kernel = kernel
         self._stack = contextlib.ExitStack()
@@ -116,7 +122,7 @@ class Guest:
             raise GuestError("The machine is on already.")
         self._hang_up()
         if self.firmware == "uefi" and self.vars is None:
-            self.vars = disks.new_vars(self.folder / "vars.qcow2")
+            self.vars = disks.new_vars(self.folder / "vars.qcow2", secure=self.secure)
         self._drives = {}
         for spec in self.disks:
             drive = self._drive(spec)
@@ -129,13 +135,14 @@ class Guest:
             drives=tuple(self._drives.values()), firmware=self.firmware,
             accel=accel.accelerator(self._kernel), wires=wires, vars=self.vars,
             memory_mib=self.memory_mib, cpus=self.cpus, direct=self.direct, load=self.load,
-            drill=self.drill, extra=self.extra,
+            secure=self.secure, drill=self.drill, extra=self.extra,
         )  # fmt: skip
         with open(self.folder / "qemu.log", "ab") as errors:
             # setpriv: should this process be killed, the kernel ends QEMU too.
             self._process = start(
-                "setpriv", "--pdeathsig", "KILL", *arguments(machine), stdout=errors.fileno(),
-                stderr=errors.fileno(), pass_fds=[wire.fileno() for wire in theirs],
+                "setpriv", "--pdeathsig", "KILL", *self.before, *arguments(machine),
+                stdout=errors.fileno(), stderr=errors.fileno(),
+                pass_fds=[wire.fileno() for wire in theirs],
             )  # fmt: skip
         for wire in theirs:
             wire.close()

@@ -10,7 +10,7 @@ from typing import Final
 
 from core.errors import ToolError
 from core.run import have, run, run_bytes
-from grub import state
+from grub import signed, state
 from images.disks import image_format
 from images.vm import MIB, Firmware
 
@@ -76,15 +76,39 @@ def read(image: Path, start: int, size: int, folder: Path) -> Path:
     return target
 
 
-def generation(image: Path, head: bytes, folder: Path) -> int | None:
-    """The generation that a DPSR disk says it holds; None for any other disk."""
-    control = next((part for part in partitions(head) if part.name == _CONTROL), None)
-    if control is None or not have("mtype"):
-        return None
-    with suppress(ToolError):  # a damaged one is the drill's business to find out
-        part = read(image, control.start, control.size, folder)
-        try:
-            return state.parse(run_bytes("mtype", "-i", str(part), f"::{state.FILE}")).gen
-        finally:
-            part.unlink()
-    return None
+@dataclass(frozen=True, slots=True)
+class Control:
+    """What the control partition of a DPSR disk tells."""
+
+    generation: int | None = None
+    secure: bool = False
+    """Whether its loader starts under Secure Boot: it is signed, as is the GRUB beside it."""
+
+
+def control(image: Path, head: bytes, folder: Path) -> Control:
+    """What is on a DPSR disk's control partition; nothing for any other disk."""
+    found = next((part for part in partitions(head) if part.name == _CONTROL), None)
+    if found is None or not have("mtype"):
+        return Control()
+    try:
+        part = read(image, found.start, found.size, folder)
+    except ToolError:  # a damaged one is the drill's business to find out
+        return Control()
+    try:
+        generation = None
+        with suppress(ToolError):
+            generation = state.parse(_file(part, state.FILE)).gen
+        return Control(generation, all(_is_signed(part, name) for name in signed.names()))
+    finally:
+        part.unlink()
+
+
+def _is_signed(part: Path, name: str) -> bool:
+    try:
+        return bool(signed.signature(_file(part, name)))
+    except ToolError:
+        return False
+
+
+def _file(part: Path, name: str) -> bytes:
+    return run_bytes("mtype", "-i", str(part), f"::{name}")

@@ -45,6 +45,8 @@ SIGNS: Final = (
     _sign(r"Kernel panic - not syncing", Verdict.PANIC, "the kernel panicked"),
     _sign(r"No bootable (?:device|option or device)", Verdict.NO_LOADER, "nothing to start from"),
     _sign(r"UEFI Interactive Shell|^Shell> ", Verdict.NO_LOADER, "the firmware found no loader"),
+    _sign(r"Security Violation", Verdict.NO_LOADER, "Secure Boot refused the loader"),
+    _sign(r"bad shim signature", Verdict.NO_CONFIG, "Secure Boot refused the kernel", 15.0),
     _sign(r"not a bootable disk", Verdict.NO_LOADER, "the disk has no boot sector", 15.0),
     _sign(r"grub rescue> ?", Verdict.NO_CONFIG, "GRUB found nothing of its own"),
     _sign(r"^grub> ?", Verdict.NO_CONFIG, "GRUB found no configuration"),
@@ -128,6 +130,10 @@ class Listener:
         return None
 
 
+GIVEN: Final = "given"
+NOT_CHECKED: Final = "the system is up, but has no dpsr that is new enough to run the check in it"
+
+
 @dataclass(frozen=True, slots=True)
 class Report:
     """What the drill's own unit in the guest said."""
@@ -138,14 +144,22 @@ class Report:
     """UUID of the root file system."""
     failed: tuple[str, ...]
     check: str
-    """Name of the user's check that failed, or empty."""
+    """Name of the user's check that failed, or empty; `GIVEN`: the one that the drill brought."""
+    checked: bool = False
+    """Whether the check that the drill brought was run."""
+    said: str = ""
+    """The last line that it said."""
 
-    @property
-    def ending(self) -> Ending:
-        """What it comes to."""
+    def ending(self, *, given: bool = False) -> Ending:
+        """What it comes to; `given`: whether the drill brought a check."""
         match self.state:
+            case "running" if self.check == GIVEN:
+                why = f": {self.said}" if self.said else ""
+                return Ending(Verdict.CHECK_FAILED, f"the check failed{why}")
             case "running" if self.check:
                 return Ending(Verdict.CHECK_FAILED, f"the check {self.check} failed")
+            case "running" if given and not self.checked:
+                return Ending(Verdict.CHECK_FAILED, NOT_CHECKED)
             case "running":
                 return Ending(Verdict.BOOTED, "the system is up")
             case "maintenance":
@@ -169,4 +183,6 @@ def read_report(data: bytes, nonce: str) -> Report | None:
         values.get("root", ""),
         tuple(values.get("failed", "").split()),
         values.get("check", ""),
+        values.get("checked") == "yes",
+        values.get("said", ""),
     )

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """QEMU's arguments for a virtual machine. Pure: values in, words out."""
 
+from base64 import b64encode
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
@@ -13,12 +14,17 @@ Cache = Literal["unsafe", "writeback", "none"]
 
 OVMF_CODE: Final = Path("/usr/share/OVMF/OVMF_CODE_4M.fd")
 OVMF_VARS: Final = Path("/usr/share/OVMF/OVMF_VARS_4M.fd")
+SECURE_CODE: Final = Path("/usr/share/OVMF/OVMF_CODE_4M.secboot.fd")
+SECURE_VARS: Final = Path("/usr/share/OVMF/OVMF_VARS_4M.ms.fd")
+"""With Secure Boot, and with the keys of Microsoft enrolled, as machines are sold."""
 
 PORTS: Final = 8
 """Hot-plug ports (PCI Express root ports) of each machine; a disk takes one, the rest stay free."""
 
 AGENT_PORT: Final = "org.qemu.guest_agent.0"
 DRILL_PORT: Final = "org.dpsr.drill"
+MAX_CHECK: Final = 16 * 1024
+"""Bytes of a check: it comes by a table of at most 64 KiB."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +76,17 @@ class DirectKernel:
 
 
 @dataclass(frozen=True, slots=True)
+class Drilled:
+    """What makes a guest that of a drill."""
+
+    nonce: str
+    report: Path
+    """The file that its report goes to."""
+    check: bytes = b""
+    """A script that is to run in it once it is up; at most MAX_CHECK bytes."""
+
+
+@dataclass(frozen=True, slots=True)
 class Machine:
     """A virtual machine."""
 
@@ -83,10 +100,11 @@ class Machine:
     memory_mib: int = 1024
     cpus: int = 2
     direct: DirectKernel | None = None
+    secure: bool = False
+    """UEFI with Secure Boot on; what is enrolled is up to `vars`."""
     load: str | None = None
     """Tag of an internal snapshot to start from."""
-    drill: tuple[str, Path] | None = None
-    """Nonce of a drill, and the file that its report goes to."""
+    drill: Drilled | None = None
     extra: tuple[str, ...] = ()
 
 
@@ -137,6 +155,8 @@ def arguments(machine: Machine) -> tuple[str, ...]:
     # Without graphics, SeaBIOS copies what it and a boot loader show to the serial line. Not in
     # other guests: a GRUB that uses the serial line itself would be heard twice.
     q35 = "q35,graphics=off" if machine.drill is not None and machine.firmware == "bios" else "q35"
+    if machine.secure:
+        q35 += ",smm=on"  # the variables are written in system management mode only
     argv = [
         "qemu-system-x86_64", "-nodefaults", "-no-user-config", "-display", "none",
         "-machine", q35, *machine.accel,
@@ -157,18 +177,28 @@ def arguments(machine: Machine) -> tuple[str, ...]:
             "-device", f"virtserialport,chardev=agent,name={AGENT_PORT}",
         ]  # fmt: skip
     if machine.drill is not None:
-        nonce, report = machine.drill
+        told = machine.drill
         argv += [
-            "-chardev", f"file,id=drill,path={comma(report)}",
+            "-chardev", f"file,id=drill,path={comma(told.report)}",
             "-device", f"virtserialport,chardev=drill,name={DRILL_PORT}",
-            "-smbios", f"type=11,value=io.systemd.credential:dpsr.drill={nonce}",
+            "-smbios", f"type=11,value=io.systemd.credential:dpsr.drill={told.nonce}",
             "-smbios", "type=1,family=dpsr-drill",
         ]  # fmt: skip
+        if told.check:
+            script = b64encode(told.check).decode()
+            argv += [
+                "-smbios",
+                f"type=11,value=io.systemd.credential.binary:dpsr.drill.check={script}",
+            ]
     if machine.firmware == "uefi":
         if machine.vars is None:
             raise ValueError("uefi needs a file of firmware variables")
+        code = OVMF_CODE
+        if machine.secure:
+            code = SECURE_CODE
+            argv += ["-global", "driver=cfi.pflash01,property=secure,value=on"]
         argv += [
-            "-drive", f"if=pflash,unit=0,format=raw,readonly=on,file={OVMF_CODE}",
+            "-drive", f"if=pflash,unit=0,format=raw,readonly=on,file={code}",
             "-drive", f"if=pflash,unit=1,format=qcow2,file={comma(machine.vars)}",
         ]  # fmt: skip
     for drive in machine.drives:

@@ -6,7 +6,7 @@ lists, so that nothing else has to know when that changed.
 """
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -18,6 +18,8 @@ from grub import sectors
 
 SUMS: Final = "sums"
 LF: Final = b"\n"
+LOADER: Final = "the boot loader"
+"""What `check` calls the loader's list."""
 _FIRST: Final = "dpsr-sums 1"
 _LOADER: Final = Path("dpsr")
 _GRUB: Final = ("EFI", "grub")
@@ -49,6 +51,27 @@ def keep_loader(control: Path, outside: Mapping[str, bytes]) -> None:
     _write(control / _LOADER / SUMS, found)
 
 
+def renew(control: Path, names: Iterable[str]) -> None:
+    """Write into the loader's list what these files are now; the rest of it stays.
+
+    A disk without list, or with a damaged one, stays so. Raises OSError.
+    """
+    known = _read(control)
+    if known is None:
+        return
+    found = {name: _of_file(control / name) for name in names}
+    if known | found != known:
+        _write(control / _LOADER / SUMS, known | found)
+
+
+def agree(control: Path, names: Iterable[str]) -> bool:
+    """Whether the loader's list, if there is one, has these files as they are."""
+    known = _read(control)
+    return known is None or all(
+        known.get(name) == _of_file_or_nothing(control / name) for name in names
+    )
+
+
 def keep_folder(folder: Path) -> None:
     """Write the list of the files in a rescue system's folder."""
     names = sorted(path.name for path in folder.iterdir() if path.name != SUMS)
@@ -60,7 +83,7 @@ def check(control: Path, outside: Mapping[str, bytes]) -> tuple[list[str], list[
     damaged: list[str] = []
     unlisted: list[str] = []
     folders = sorted(control.glob(_RESCUE))
-    for folder, what in ((control, "the boot loader"), *((one, str(one.name)) for one in folders)):
+    for folder, what in ((control, LOADER), *((one, str(one.name)) for one in folders)):
         path = control / _LOADER / SUMS if folder == control else folder / SUMS
         if not path.is_file():
             unlisted.append(what)
@@ -96,6 +119,13 @@ def decode(data: bytes) -> dict[str, str] | None:
         return None
     first, *lines = text.decode().splitlines()
     return {line[34:]: line[:32] for line in lines} if first == _FIRST else None
+
+
+def _read(control: Path) -> dict[str, str] | None:
+    try:
+        return decode((control / _LOADER / SUMS).read_bytes())
+    except FileNotFoundError:
+        return None
 
 
 def _loader(control: Path) -> Iterator[str]:

@@ -142,6 +142,13 @@ class RescueFailed(StepFailed):
     hint = "See that mkinitramfs works on this machine, then run `dpsr update` again."
 
 
+class NoMemory(StepFailed):
+    """There is not enough free memory for the virtual machine of a drill."""
+
+    exit_code = 68
+    hint = "Give it less with `--memory`, or try again when the machine has less to do."
+
+
 class DiskGone(StepFailed):
     """The DPSR disk went away in the middle: pulled out, or it does not answer any more."""
 

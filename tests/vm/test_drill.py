@@ -57,10 +57,12 @@ def test_a_good_system_boots_and_its_image_stays_as_it_is(folder: Path) -> None:
     built = system(BIOS_13)
     before = hashlib.sha256(built.disk.read_bytes()).digest()
     image = built.disk
-    junit, picture = folder / "drill.xml", folder / "drill.png"
+    junit, picture, check = folder / "drill.xml", folder / "drill.png", folder / "check"
+    check.write_text("#!/bin/sh\ntest -s /etc/fstab && [ $(id -u) = 0 ]\n")
     status, out, _ = dpsr(
-        "drill", str(image), "--json", "--junit", str(junit), "--screenshot", str(picture)
-    )
+        "drill", str(image), "--json", "--junit", str(junit), "--screenshot", str(picture),
+        "--check", str(check),
+    )  # fmt: skip
     answer = json.loads(out)
     assert status == 0
     assert answer["passed"] is True
@@ -105,6 +107,26 @@ def test_the_users_own_check_can_fail_a_drill(folder: Path) -> None:
     outcome = drill(Order(broken(BIOS_13, script, folder)))
     assert outcome.verdict is Verdict.CHECK_FAILED, said_by(outcome)
     assert "20-database" in outcome.says
+
+
+def test_a_check_that_comes_with_the_drill_can_fail_it() -> None:
+    check = b"#!/bin/sh\necho looking\necho no orders since yesterday >&2\nexit 3\n"
+    outcome = drill(Order(system(BIOS_13).disk, check=check))
+    assert outcome.verdict is Verdict.CHECK_FAILED, said_by(outcome)
+    assert outcome.says == "the check failed: no orders since yesterday"
+
+
+@pytest.mark.parametrize(
+    ("recipe", "script"),
+    [
+        (BIOS_13, "dd if=/dev/zero of=/dev/vda bs=512 count=1 conv=fsync"),
+        (UEFI_12, "rm -r /boot/efi/EFI"),
+    ],
+    ids=["bios", "uefi"],
+)
+def test_a_wiped_loader(folder: Path, recipe: Recipe, script: str) -> None:
+    outcome = drill(Order(broken(recipe, script, folder), recipe.firmware))
+    assert outcome.verdict is Verdict.NO_LOADER, said_by(outcome)
 
 
 def test_a_broken_fstab_ends_in_emergency_mode(folder: Path) -> None:

@@ -32,13 +32,40 @@ def done(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 def test_a_file_is_on_the_disk_before_and_after_it_gets_its_name(
     tmp_path: Path, done: list[str]
 ) -> None:
-    """FAT writes the new name as that of an empty file: the sync after it counts there."""
+    """FAT writes the new name as that of an empty file: the sync after it counts there. The name of
+    the part is gone before: two names for one content would be mended by emptying one."""
     folder = tmp_path / "folder"
     folder.mkdir()
     write_durably(folder / "a", b"content")
     copy_durably(folder / "a", folder / "b")
     assert done == [
-        ".a.part", "renamed", "a", "folder", ".b.part", "renamed", "b", "folder",
+        ".a.part", "renamed", "folder", "a", "folder",
+        ".b.part", "renamed", "folder", "b", "folder",
     ]  # fmt: skip
     assert (folder / "b").read_bytes() == b"content"
     assert sorted(path.name for path in folder.iterdir()) == ["a", "b"]
+
+
+def test_what_is_replaced_stays_on_the_disk_until_the_new_name_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """FAT frees the content of a file when nobody has it open any more."""
+    path = tmp_path / "loader"
+    path.write_bytes(b"old")
+    inode = path.stat().st_ino
+    held: list[bool] = []
+    fsync = os.fsync
+
+    def on_fsync(file: int) -> None:
+        fsync(file)
+        opened = {os.stat(f"/proc/self/fd/{name}").st_ino for name in _descriptors()}
+        held.append(inode in opened)
+
+    monkeypatch.setattr(os, "fsync", on_fsync)
+    write_durably(path, b"new")
+    assert held == [True, True, True, False]
+    assert path.read_bytes() == b"new"
+
+
+def _descriptors() -> list[str]:
+    return [name for name in os.listdir("/proc/self/fd") if os.path.exists(f"/proc/self/fd/{name}")]

@@ -4,7 +4,7 @@
 import pytest
 
 from images.console import plain
-from images.signs import Listener, Verdict, read_report
+from images.signs import Ending, Listener, Verdict, read_report
 
 
 @pytest.mark.parametrize(
@@ -107,13 +107,13 @@ def report(state: str = "running", check: str = "", failed: str = "", nonce: str
 def test_reports(data: bytes, verdict: Verdict) -> None:
     got = read_report(data, "abc")
     assert got is not None
-    assert got.ending.verdict is verdict
+    assert got.ending().verdict is verdict
 
 
 def test_a_degraded_system_names_its_failed_units() -> None:
     got = read_report(report("degraded", failed="a.service b.mount "), "abc")
     assert got is not None
-    assert "a.service, b.mount" in got.ending.says
+    assert "a.service, b.mount" in got.ending().says
 
 
 @pytest.mark.parametrize(
@@ -141,3 +141,31 @@ def test_only_a_whole_report_with_our_nonce_counts(data: bytes) -> None:
 )
 def test_terminal_sequences_go(raw: str, text: str) -> None:
     assert plain(raw) == text
+
+
+def test_the_check_that_a_drill_brings() -> None:
+    """Its words, and a system that does not know how to run it: never taken for a pass."""
+    lines = report(check="given").replace(b"nonce", b"checked=yes\nsaid=no orders today\nnonce")
+    got = read_report(lines, "abc")
+    assert got is not None
+    assert got.ending(given=True) == Ending(
+        Verdict.CHECK_FAILED, "the check failed: no orders today"
+    )
+    passed = read_report(report().replace(b"nonce", b"checked=yes\nsaid=\nnonce"), "abc")
+    assert passed is not None
+    assert passed.ending(given=True).verdict is Verdict.BOOTED
+    old = read_report(report(), "abc")
+    assert old is not None
+    assert old.ending(given=True).verdict is Verdict.CHECK_FAILED
+    assert old.ending().verdict is Verdict.BOOTED
+
+
+def test_secure_boot_may_refuse_loader_or_kernel() -> None:
+    ending = Listener().hear("Verification failed: (0x1A) Security Violation", 5.0)
+    assert ending is not None
+    assert ending.verdict is Verdict.NO_LOADER
+    listener = Listener()
+    assert listener.hear("error: bad shim signature.\n", 10.0) is None
+    ending = listener.hear("", 30.0)
+    assert ending is not None
+    assert (ending.verdict, ending.says) == (Verdict.NO_CONFIG, "Secure Boot refused the kernel")

@@ -1,15 +1,18 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """QEMU's command line."""
 
+from base64 import b64decode
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
 from images.vm import (
+    SECURE_CODE,
     Bus,
     DirectKernel,
     DiskSpec,
+    Drilled,
     Drive,
     Machine,
     Wires,
@@ -93,8 +96,29 @@ def test_bios_has_no_flash() -> None:
     assert not [word for word in arguments(machine()) if "pflash" in word]
 
 
+def test_secure_boot_has_its_own_firmware_and_needs_smm() -> None:
+    argv = arguments(machine(firmware="uefi", secure=True, vars=Path("/v.qcow2")))
+    assert value(argv, "-machine") == "q35,smm=on"
+    assert value(argv, "-global").endswith("secure,value=on")
+    assert value(argv, "-drive", "if=pflash,unit=0").endswith(f"file={SECURE_CODE}")
+    plain = arguments(machine(firmware="uefi", vars=Path("/v.qcow2")))
+    assert value(plain, "-machine") == "q35"
+    assert "-global" not in plain
+
+
+def test_a_check_of_any_bytes_comes_as_a_credential() -> None:
+    script = b"#!/bin/sh\n: ', \xff\n"
+    argv = arguments(machine(drill=Drilled("N0NCE", Path("/report"), script)))
+    found = value(argv, "-smbios", "type=11,value=io.systemd.credential.binary:dpsr.drill.check=")
+    assert b64decode(found.partition("check=")[2]) == script
+    assert "," not in found.partition("check=")[2]
+    assert not [
+        word for word in arguments(machine(drill=Drilled("N", Path("/r")))) if "check" in word
+    ]
+
+
 def test_a_drill_gives_nonce_and_port_and_hears_the_firmware() -> None:
-    argv = arguments(machine(drill=("N0NCE", Path("/report"))))
+    argv = arguments(machine(drill=Drilled("N0NCE", Path("/report"))))
     assert value(argv, "-smbios", "type=11").endswith("credential:dpsr.drill=N0NCE")
     assert value(argv, "-device", "virtserialport,chardev=drill").endswith("name=org.dpsr.drill")
     assert value(argv, "-machine") == "q35,graphics=off"
