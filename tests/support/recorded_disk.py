@@ -25,6 +25,7 @@ from tests.support.power_cut import Write
 CONTROL: Final = "dpsr-control"
 VAULT: Final = "dpsr-vault"
 _SLOT: Final = "dpsr-slot-"
+_MAGIC: Final = b"\x53\xef"
 _STATE: Final = b"# GRUB Environment Block\nformat="
 
 Range = tuple[int, int]
@@ -100,9 +101,20 @@ class Region:
         self._stale.add(number)
         return number
 
+    @property
+    def kept_as_ext4(self) -> tuple[bytes, ...] | None:
+        """What is kept, with zeros for the superblocks; None where the first one is no more."""
+        number = bisect_right(self._starts, 1024) - 1
+        if number < 0 or not self.identity:
+            return None
+        at = 1024 + 0x38 - self.ranges[number][0]
+        if bytes(self.kept[number][at : at + 2]) != _MAGIC:
+            return None
+        return self.without_identity(tuple(bytes(each) for each in self.kept))
+
     def looks_like_ext4(self) -> bool:
         with open(self.path, "rb", buffering=0) as stream:
-            return os.pread(stream.fileno(), 2, 1024 + 0x38) == b"\x53\xef"
+            return os.pread(stream.fileno(), 2, 1024 + 0x38) == _MAGIC
 
     def without_identity(self, content: tuple[bytes, ...]) -> tuple[bytes, ...]:
         """The same with zeros for the superblocks."""
