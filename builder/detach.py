@@ -4,6 +4,7 @@
 import os
 import time
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -60,13 +61,13 @@ def detach(machine: Machine, disk: Disk, known: BackupSet) -> Way:
     before = hidden.read_away(known)
     if before is not None and not disk.links:
         # People know the disk's place by them; udev makes none of a disk that it has to ignore.
-        disk = _with_links(disk, before.disk.links)
+        disk = replace(disk, links=before.disk.links)
     hidden.write_away(known.name, hidden.away(way, disk, _state(disk, known)))
     try:
         Path(way.take).write_text("1", "ascii")
         _wait_gone(disk)
     except (OSError, HideFailed) as reason:
-        hidden.forget_away(known.name)
+        hidden.came_back(known.name)
         ignore(disk)
         why = getattr(reason, "strerror", None) or str(reason)
         raise HideFailed(f"{disk.path} could not be detached: {why}.") from None
@@ -143,12 +144,6 @@ def _state(disk: Disk, known: BackupSet) -> State | None:
         return read_state(disk.path, known.state_offset)
     except ToolError:
         return None
-
-
-def _with_links(disk: Disk, links: tuple[str, ...]) -> Disk:
-    from dataclasses import replace
-
-    return replace(disk, links=links)
 
 
 def _wait_gone(disk: Disk) -> None:

@@ -168,7 +168,7 @@ def _show(known: BackupSet, *, read_only: bool = False) -> Disk | None:
         if gone is None:
             return None
         found = (detach.bring_back(known, gone),)
-    hidden.forget_away(known.name)
+    hidden.came_back(known.name)
     for disk in found:
         if disk.read_only != read_only:
             detach.set_read_only(disk, wanted=read_only)

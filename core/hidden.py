@@ -25,7 +25,7 @@ from core.settings import BackupSet
 LIST: Final = Path("/etc/dpsr/hidden")
 AWAY: Final = Path("/run/dpsr/hidden")
 KEPT: Final = FOLDER / "hidden"
-"""The same once more, for when /run was cleaned out."""
+"""The same once more, of the last time: a disk that is back is still known by it."""
 REVEALED: Final = Path("/run/dpsr/revealed")
 """Holds until when, in seconds since the epoch; the udev rule only asks whether it is there."""
 VERSION: Final = 1
@@ -115,8 +115,8 @@ def from_text(content: bytes, guid: str) -> Away | None:
 
 
 def away_now(known: BackupSet) -> Away | None:
-    """The same, if the disk was detached since this system was started."""
-    found = read_away(known)
+    """The same, if the disk is away: detached since this system was started, and not back."""
+    found = read_away(known, AWAY)
     return found if found is not None and found.boot == boot_id() else None
 
 
@@ -136,17 +136,22 @@ def write_away(name: str, gone: Away, *folders: Path) -> None:
                 write_durably(folder / f"{name}.json", text)
 
 
+def came_back(name: str) -> None:
+    """The disk is there again; where it was found stays on record, for the next time."""
+    forget_away(name, AWAY)
+
+
 def forget_away(name: str, *folders: Path) -> None:
-    """The disk is there again."""
+    """The disk will not be hidden any more."""
     for folder in folders or (AWAY, KEPT):
         with suppress(OSError):
             (folder / f"{name}.json").unlink(missing_ok=True)
 
 
-def revealed_until(path: Path = REVEALED) -> float:
+def revealed_until(path: Path | None = None) -> float:
     """Until when the disks are revealed, in seconds since the epoch; 0: they are not."""
     try:
-        return float(path.read_text("ascii"))
+        return float((path or REVEALED).read_text("ascii"))
     except (OSError, ValueError):
         return 0.0
 
