@@ -18,7 +18,7 @@ from builder import detach
 from builder.fixup.overlay import clean_leftovers
 from builder.status import copy_we_run_from
 from core import hidden, settings
-from core.errors import AlreadyRunning, CopyUnreachable, ToolError
+from core.errors import AlreadyRunning, CopyUnreachable, DiskInUse, DiskMounted, ToolError
 from core.files import HIDING, LOCK, lock
 from core.machine.attached import Way
 from core.machine.find import fitting
@@ -30,6 +30,7 @@ from core.settings import BackupSet
 from core.signals import deferred
 
 _BLOCK: Final = Path("/sys/class/block")
+_TRIES: Final = 60
 LEFT: Final = "The DPSR disk stays in sight of this system: {reason}"
 TWICE: Final = Way("none", why="it is there more than once, by several paths")
 
@@ -124,6 +125,7 @@ def hide_once_free(name: str) -> None:
 
     Run by dpsr-hide@.service. Ends when that disk is away, whoever has detached it.
     """
+    tries = 0
     while (_BLOCK / name).exists():
         try:
             with lock(LOCK, HIDING):
@@ -133,6 +135,11 @@ def hide_once_free(name: str) -> None:
         except AlreadyRunning:
             time.sleep(1)
         except (ToolError, OSError) as reason:
+            # A program that a killed run had started may hold the disk a little longer.
+            tries += 1
+            if isinstance(reason, DiskInUse | DiskMounted) and tries < _TRIES:
+                time.sleep(1)
+                continue
             sys.stderr.write(f"{LEFT.format(reason=reason)}\n")  # the journal has it
             return
 

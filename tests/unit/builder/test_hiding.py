@@ -11,7 +11,14 @@ import pytest
 from builder import detach, hiding
 from builder.hiding import shown
 from core import hidden, settings
-from core.errors import AlreadyRunning, CopyUnreachable, DiskMounted, ShapeChanged, ToolError
+from core.errors import (
+    AlreadyRunning,
+    CopyUnreachable,
+    DiskInUse,
+    DiskMounted,
+    ShapeChanged,
+    ToolError,
+)
 from core.hidden import Away
 from core.machine.attached import Way
 from core.model.machine import Disk, Machine
@@ -240,6 +247,31 @@ def test_the_unit_hides_what_a_killed_run_has_left(world: World, tmp_path: Path)
     world.away.clear()
     hiding.hide_once_free("sdb")
     assert world.did == ["hide system", "hide night"]
+
+
+def test_the_unit_waits_for_programs_that_a_killed_run_had_started(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "block/sdb").touch()
+    world.away.clear()
+    world.busy = DiskInUse("/dev/sdb")
+    monkeypatch.setattr(time, "sleep", lambda _seconds: setattr(world, "busy", None))
+    hiding.hide_once_free("sdb")
+    assert world.did == ["hide system", "hide night"]
+
+
+def test_but_not_for_ever(
+    world: World,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "block/sdb").touch()
+    world.away.clear()
+    world.busy = DiskInUse("/dev/sdb")
+    monkeypatch.setattr(time, "sleep", lambda _seconds: None)
+    hiding.hide_once_free("sdb")
+    assert "stays in sight" in capsys.readouterr().err
 
 
 def test_the_unit_leaves_what_is_revealed(world: World, tmp_path: Path) -> None:
