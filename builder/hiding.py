@@ -66,7 +66,8 @@ def shown(screen: Screen, name: str | None = None, *, leave: bool = False) -> It
 def hide() -> dict[str, Way]:
     """Hide the disks now, and end `reveal`; returns how, by set: those that were in sight.
 
-    To be called with the lock held. Raises DiskMounted, DiskInUse, HideFailed.
+    None of them where the settings want them in sight. To be called with the lock held. Raises
+    DiskMounted, DiskInUse, HideFailed: the others are hidden all the same.
     """
     chosen = settings.load()
     hidden.REVEALED.unlink(missing_ok=True)
@@ -75,10 +76,18 @@ def hide() -> dict[str, Way]:
     machine = look()
     if copy_we_run_from(machine) is not None:
         return {}
-    done = {}
+    done: dict[str, Way] = {}
+    failed: list[ToolError] = []
     for known in chosen.sets:
-        if (way := _hide(machine, known)) is not None:
-            done[known.name] = way
+        try:
+            if not chosen.hide:
+                _in_sight(machine, known)
+            elif (way := _hide(machine, known)) is not None:
+                done[known.name] = way
+        except ToolError as reason:
+            failed.append(reason)
+    if failed:
+        raise failed[0]
     return done
 
 
@@ -155,13 +164,22 @@ def _afterwards(screen: Screen, name: str | None) -> None:
             return
         machine = look()
         for known in sets:
-            if revealed:
-                for disk in _all(machine, known):
-                    detach.set_read_only(disk, wanted=True)
-            elif chosen.hide:
-                _hide(machine, known)
+            try:
+                _put_away(machine, known, revealed=revealed, hides=chosen.hide)
+            except (ToolError, OSError) as reason:
+                screen.warn(LEFT.format(reason=reason))
     except (ToolError, OSError) as reason:
         screen.warn(LEFT.format(reason=reason))
+
+
+def _put_away(machine: Machine, known: BackupSet, *, revealed: bool, hides: bool) -> None:
+    if revealed:
+        for disk in _all(machine, known):
+            detach.set_read_only(disk, wanted=True)
+    elif hides:
+        _hide(machine, known)
+    else:
+        _in_sight(machine, known)
 
 
 def _show(known: BackupSet, *, read_only: bool = False) -> Disk | None:
@@ -190,6 +208,13 @@ def _hide(machine: Machine, known: BackupSet) -> Way | None:
     for disk in found:
         detach.ignore(disk)
     return TWICE if found else None
+
+
+def _in_sight(machine: Machine, known: BackupSet) -> None:
+    """Of a disk that is not to be hidden any more."""
+    for disk in _all(machine, known):
+        if is_ignored(disk.dev):
+            detach.ask_udev(disk)
 
 
 def _all(machine: Machine, known: BackupSet) -> tuple[Disk, ...]:

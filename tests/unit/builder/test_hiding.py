@@ -153,6 +153,19 @@ def test_nothing_is_hidden_where_that_is_not_wanted(world: World) -> None:
     assert world.lists == [[]]
 
 
+def test_what_was_hidden_and_is_not_to_be_comes_into_sight(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.settings = Settings(hide=False, sets=world.settings.sets)
+    monkeypatch.setattr(hiding, "is_ignored", lambda _dev: True)
+    monkeypatch.setattr(detach, "ask_udev", lambda disk: world.did.append(f"ask {disk.path}"))
+    with shown(Silent(), "system"):
+        pass
+    assert world.did == ["show system", "ask /dev/sdb"]
+    assert hiding.hide() == {}
+    assert world.did[2:] == ["ask /dev/sdb"]
+
+
 def test_on_a_copy_nothing_is_done(world: World) -> None:
     world.copy = True
     with shown(Silent()):
@@ -182,6 +195,24 @@ def test_that_it_cannot_be_hidden_is_no_failure_of_the_run(world: World) -> None
         pass
     assert "stays in sight" in heard.warnings[0]
     assert "/mnt" in heard.warnings[0]
+
+
+def test_one_that_is_in_use_keeps_no_other_in_sight(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def one_is_busy(there: Machine, disk: Disk, of: BackupSet) -> Way:
+        if of.name == "system":
+            raise DiskMounted(disk.path, "/mnt")
+        return world.detach(there, disk, of)
+
+    monkeypatch.setattr(detach, "detach", one_is_busy)
+    with shown(Heard()):
+        pass
+    assert world.away == {"night"}
+    world.away.clear()
+    with pytest.raises(DiskMounted):
+        hiding.hide()
+    assert world.away == {"night"}
 
 
 def test_revealed_it_stays_and_is_read_only_after_a_run(world: World) -> None:
