@@ -96,13 +96,13 @@ def test_after_prepare_it_is_not_there(guest: Guest) -> None:
 
 
 def test_an_update_brings_it_back_for_itself_alone(guest: Guest) -> None:
-    scenario.hold(guest, "frozen")
+    scenario.hold(guest, "copied")
     job = scenario.start(guest, "update")
-    scenario.wait_for(guest, job, "frozen")
+    scenario.wait_for(guest, job, "copied")
     disk = guest.wait_disk(DPSR)
     links = guest.sh(f"ls -l /dev/disk/by-*/ | grep -e '/{disk[5:]}[0-9]*$' || :")
     known = guest.sh(f"for d in {disk}*; do udevadm info --query=property $d; done")
-    scenario.let_go(guest, "frozen")
+    scenario.let_go(guest, "copied")
     said = job.wait(scenario.PATIENCE, ok=None)
     assert said.status == 0, f"{said.status}: {said.out}\n{said.err}"
     assert links == ""
