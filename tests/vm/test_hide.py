@@ -28,6 +28,8 @@ OTHERS: Final[dict[str, tuple[Bus, str]]] = {
     "nvme": ("nvme", "DPSRNVME"), "virtio": ("virtio", "DPSRVIRTIO"),
 }  # fmt: skip
 UNKNOWN: Final = "UNKNOWN1"
+VAULT: Final = "PARTNAME=dpsr-vault /sys/class/block/*/uevent"
+"""For grep: partitions that the kernel shows. lsblk goes by udev's database."""
 TRACES: Final = """
 lsblk --noheadings --output NAME,SERIAL,PARTLABEL | grep -e DPSR -e dpsr- || :
 ls -l /dev/disk/by-*/ | grep -i -e DPSR || :
@@ -73,7 +75,7 @@ def wait_hidden(guest: Guest, *names: str, timeout: float = 120) -> None:
     files = " ".join(f"/run/dpsr/hidden/{name}.json" for name in names)
     guest.sh(
         f"until ls {files}; do sleep 0.2; done >/dev/null 2>&1\n"
-        "while lsblk -no PARTLABEL | grep -q dpsr-vault; do sleep 0.2; done",
+        f"while grep -qs {VAULT}; do sleep 0.2; done",
         timeout=timeout,
     )
 
@@ -99,9 +101,9 @@ def test_an_update_brings_it_back_for_itself_alone(guest: Guest) -> None:
     scenario.hold(guest, "copied")
     job = scenario.start(guest, "update")
     scenario.wait_for(guest, job, "copied")
-    disk = guest.wait_disk(DPSR)
-    links = guest.sh(f"ls -l /dev/disk/by-*/ | grep -e '/{disk[5:]}[0-9]*$' || :")
-    known = guest.sh(f"for d in {disk}*; do udevadm info --query=property $d; done")
+    disk = guest.sh(f"basename $(dirname $(dirname $(readlink -f $(grep -ls {VAULT}))))").strip()
+    links = guest.sh(f"ls -l /dev/disk/by-*/ | grep -e '/{disk}[0-9]*$' || :")
+    known = guest.sh(f"for d in /dev/{disk}*; do udevadm info --query=property $d; done")
     scenario.let_go(guest, "copied")
     said = job.wait(scenario.PATIENCE, ok=None)
     assert said.status == 0, f"{said.status}: {said.out}\n{said.err}"
