@@ -13,6 +13,7 @@ from typing import Any, Final
 
 import pytest
 
+from core.run import run
 from images import cache, disks
 from images.guest import Guest
 from images.recipe import Recipe
@@ -225,17 +226,22 @@ def test_on_other_buses_as_soon_as_it_is_plugged_in(pair: tuple[Story, Guest]) -
 
 
 def test_another_disk_is_left_alone(pair: tuple[Story, Guest]) -> None:
-    """One with all that is on the DPSR disk, and an empty one with its serial number."""
+    """One with all that is on the DPSR disk, and one that has its serial number alone."""
     story, guest = pair
-    empty = disks.new_disk(story.folder / "empty.qcow2", 64 * MIB)
-    guest.plug(DiskSpec(story.folder / f"{UNKNOWN}.qcow2", "virtio", UNKNOWN))
-    guest.plug(DiskSpec(empty, "virtio", OTHERS["nvme"][1]))
-    for serial in (UNKNOWN, OTHERS["nvme"][1]):
-        disk = guest.wait_disk(serial)
+    image = disks.new_disk(story.folder / "replaced.raw", 64 * MIB, "raw")
+    run("sfdisk", "--quiet", str(image), given=b"label: gpt\nsize=8M, name=dpsr-vault\n")
+    for spec in (
+        DiskSpec(story.folder / f"{UNKNOWN}.qcow2", "virtio", UNKNOWN),
+        DiskSpec(image, "virtio", OTHERS["nvme"][1], format="raw", overlay=False),
+    ):
+        guest.plug(spec)
+        disk = guest.wait_disk(spec.serial)
         guest.sh("udevadm settle; sleep 3")
-        assert serial in guest.sh("lsblk -dno SERIAL; ls /dev/disk/by-id")
+        assert spec.serial in guest.sh("lsblk -dno SERIAL")
+        assert spec.serial in guest.sh("ls /dev/disk/by-id")
         assert "DPSR_HIDDEN" not in guest.sh(f"udevadm info --query=property {disk}")
-        guest.unplug(serial)
+        guest.disks.insert(0, guest.disks.pop())  # the one that is pulled, of two with one number
+        guest.unplug(spec.serial)
 
 
 def test_after_a_restart_all_are_hidden(guest: Guest) -> None:
