@@ -218,4 +218,6 @@ def _in_sight(machine: Machine, known: BackupSet) -> None:
 
 
 def _all(machine: Machine, known: BackupSet) -> tuple[Disk, ...]:
-    return fitting(machine, known.serial, known.wwn, known.guid)
+    """Not one without its table: somebody may have put a new disk in its place."""
+    found = fitting(machine, known.serial, known.wwn, known.guid)
+    return tuple(disk for disk in found if disk.guid == known.guid.lower())

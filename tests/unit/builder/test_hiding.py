@@ -257,6 +257,16 @@ def test_two_paths_to_one_disk_are_left_attached(world: World) -> None:
     assert world.did == ["ignore /dev/sdb", "ignore /dev/sdc"]
 
 
+@pytest.mark.parametrize("guid", ["", "guid-of-another"])
+def test_a_disk_that_took_its_place_is_left_alone(world: World, guid: str) -> None:
+    world.away.clear()
+    world.disks["system"] = blank("/dev/sdb", guid=guid)
+    assert hiding.hide() == {"night": WAY}
+    with shown(Silent(), "night"):
+        pass
+    assert world.did == ["hide night", "show night", "hide night"]
+
+
 def test_the_unit_waits_for_the_end_of_a_run(
     world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
