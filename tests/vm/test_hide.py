@@ -213,7 +213,9 @@ def test_on_other_buses_as_soon_as_it_is_plugged_in(pair: tuple[Story, Guest]) -
     assert "hidden already" in scenario.dpsr(guest, "hide").out  # writes the list
     with scenario.halted(guest):
         for name in (*OTHERS, UNKNOWN):
-            disks.convert(story.dpsr, story.folder / f"{name}.qcow2")
+            kept = str(story.folder / f"{name}.qcow2")
+            convert = ("qemu-img", "convert", "--force-share", "-O", "qcow2")
+            run(*convert, str(story.dpsr), kept, timeout=600)
     for name, (bus, serial) in OTHERS.items():
         guest.plug(DiskSpec(story.folder / f"{name}.qcow2", bus, serial, overlay=False))
     wait_hidden(guest, *OTHERS)
