@@ -24,6 +24,7 @@ from core.machine.attached import Way
 from core.model.machine import Disk, Machine
 from core.settings import BackupSet, Settings
 from core.signals import Ended
+from recovery import drilled
 from tests.support.machines import GIB, blank, machine, primary
 from tests.support.vault_disk import Silent
 
@@ -255,6 +256,17 @@ def test_two_paths_to_one_disk_are_left_attached(world: World) -> None:
     )
     assert hiding.hide() == {"system": hiding.TWICE}
     assert world.did == ["ignore /dev/sdb", "ignore /dev/sdc"]
+
+
+def test_a_drill_brings_it_back(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(drilled, "LOCK", tmp_path / "drill-lock")
+    monkeypatch.setattr("builder.target.look", world.look)
+    with drilled.held("", "system", Silent()) as what:
+        assert str(what.image) == "/dev/sdb"
+        assert world.away == {"night"}
+    assert world.did == ["show system", "hide system"]
 
 
 @pytest.mark.parametrize("guid", ["", "guid-of-another"])
