@@ -11,6 +11,7 @@ copy, give the copy its own identity, commit. Whatever goes wrong takes the disk
 before. `fixup` repeats the part about identity and loader.
 """
 
+import os
 import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -27,6 +28,7 @@ from builder.fixup.clone import fix_clone
 from builder.fixup.fix import fix_up, need_fixups
 from builder.fixup.overlay import clean_leftovers
 from builder.fixup.prepared import is_prepared
+from builder.hiding import shown
 from builder.partition import adopt, make_file_systems, need_partitioning, partition
 from builder.plan.clone import plan_clone
 from builder.plan.guards import check_change, check_disk, check_name
@@ -86,7 +88,8 @@ def prepare(disk_name: str, wish: Wish, screen: Screen, confirm: Confirm) -> Man
     Raises Refused (nothing was written) or StepFailed (`disk_holds` says what is on the disk).
     """
     begun = time.monotonic()
-    with lock(LOCK, "prepare"):
+    # Whoever calls puts the recovery card onto the disk next, and hides it by that.
+    with lock(LOCK, "prepare"), shown(screen, leave=True):
         go_private()
         clean_leftovers()
         plan, is_ours = _plan(disk_name, wish)
@@ -163,7 +166,7 @@ def update(name: str, how: How, screen: Screen) -> Manifest:
     Raises Refused (nothing was written) or StepFailed (`disk_holds` says what is on the disk).
     """
     begun = time.monotonic()
-    with lock(LOCK, "update"):
+    with lock(LOCK, "update"), shown(screen, name):
         go_private()
         clean_leftovers()
         chosen = settings.load()
@@ -240,7 +243,7 @@ def fixup(disk_name: str, screen: Screen) -> None:
 
     Again does no harm. Raises Refused (nothing was written) or StepFailed.
     """
-    with lock(LOCK, "fixup"):
+    with lock(LOCK, "fixup"), shown(screen):
         go_private()
         clean_leftovers()
         machine = look()
@@ -271,9 +274,12 @@ def fixup(disk_name: str, screen: Screen) -> None:
     screen.step(f"Done: {disk.path} starts from itself; {count} files were changed")
 
 
-def show(disk_name: str, wish: Wish) -> Plan:
+def show(disk_name: str, wish: Wish, screen: Screen) -> Plan:
     """The plan alone, for `dpsr plan`. Raises Refused."""
-    return _plan(disk_name, replace(wish, again=True))[0]
+    if os.geteuid() != 0:  # then a hidden disk stays so, and /run/dpsr/lock is not ours to hold
+        return _plan(disk_name, replace(wish, again=True))[0]
+    with lock(LOCK, "plan"), shown(screen):
+        return _plan(disk_name, replace(wish, again=True))[0]
 
 
 def _plan(disk_name: str, wish: Wish) -> tuple[Plan, bool]:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Ends the use of a DPSR disk on this machine; the copy on it stays as it is."""
 
+from builder.hiding import unhide
 from core import record, settings
 from core.files import LOCK, lock
 from core.screen import Screen
@@ -24,6 +25,7 @@ def forget(name: str, screen: Screen) -> BackupSet:
         record.forget_record(name)
         after = before.without_set(name)
         settings.save(after)
+        unhide(known, after.sets if after.hide else (), screen)
         for warning in (
             *PrimaryGuard().end(known.control_uuid),
             *PrimaryMenu().end(name, after.sets),

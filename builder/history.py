@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from builder import trouble
+from builder.hiding import shown
 from builder.target import find_target
 from builder.vault import chain
 from builder.vault.mend import vault_unchanged
@@ -13,6 +14,7 @@ from core.files import LOCK, lock
 from core.model.manifest import Manifest
 from core.model.state import State
 from core.namespace import go_private
+from core.screen import Screen
 from grub.state import read_state
 
 
@@ -26,12 +28,12 @@ class Generation:
     """Bytes of the undo log that leads from it to the one before; 0: there is none."""
 
 
-def history(name: str) -> tuple[Generation, ...]:
+def history(name: str, screen: Screen) -> tuple[Generation, ...]:
     """The generations of the set `name`, newest first, as far back as `dpsr rollback` could go.
 
     Writes nothing. Raises NotPrepared, CopyUnreachable, AlreadyRunning, RunningFromCopy.
     """
-    with lock(LOCK, "history"):
+    with lock(LOCK, "history"), shown(screen, name):
         go_private()
         target = find_target(settings.load(), name)
         state = read_state(target.disk.path, target.known.state_offset)

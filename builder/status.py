@@ -8,12 +8,14 @@ The disk itself answers (its state sector); what only this machine knows comes f
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Literal
 
 from builder.shape_now import shape_now
 from core.errors import AmbiguousDisk, ToolError
 from core.files import LOCK, held_by
+from core.hidden import Away, away_now, revealed_until
+from core.machine.attached import attached, way_of
 from core.machine.counters import read_counters
 from core.machine.find import find_recorded
 from core.machine.udev import is_ignored
@@ -38,7 +40,7 @@ class Status:
     hidden: bool
     recorded: BackupSet | None
     disk: Disk | None
-    """None when it is not there."""
+    """None when it is not there; of one that is detached, as it was last seen."""
     sources: dict[str, str]
     """By mount point: the device that is copied, where it is mounted now."""
     booted: bool
@@ -55,6 +57,14 @@ class Status:
     """False without root: then all of it is what is on record."""
     to: int | None = None
     """In `rolling-back`: the generation to arrive at."""
+    how: Literal["detached", "ignored", ""] = ""
+    """How it is hidden."""
+    why: str = ""
+    """Why it is ignored and not detached, or in sight, as the end of a sentence."""
+    hides: bool = True
+    """It is to be hidden."""
+    revealed: datetime | None = None
+    """Until when it is in sight because somebody asked for that."""
 
     @property
     def healthy(self) -> bool:
@@ -75,14 +85,16 @@ def status(machine: Machine, settings: Settings, name: str) -> Status:
     home = copy_we_run_from(machine)
     recorded = _recorded(settings, name, home)
     record = read_record(name)
-    disk, found, trouble = _ask(machine, recorded, home)
+    gone = away_now(recorded) if recorded is not None and home is None else None
+    disk, found, trouble = _ask(machine, recorded, home, gone)
+    how, why = _hidden(machine, disk) if home is None else ("", "")
     return Status(
         name=name,
         state=_what(recorded, home, found, record),
         generation=found.gen if found else record.generation if record else 0,
         taken=_instant(found.taken if found else record.taken if record else ""),
         running_from="dpsr" if home else "primary",
-        hidden=disk is not None and is_ignored(disk.dev),
+        hidden=bool(how),
         recorded=recorded,
         disk=disk,
         sources={mount.mountpoint: mount.source for mount in machine.mounts},
@@ -94,6 +106,10 @@ def status(machine: Machine, settings: Settings, name: str) -> Status:
         changes=() if home or recorded is None else shape_now(machine, recorded, disk),
         asked=os.geteuid() == 0,
         to=found.to if found else None,
+        how=how,
+        why=why,
+        hides=settings.hide,
+        revealed=_revealed() if disk is not None and not how else None,
     )
 
 
@@ -113,12 +129,17 @@ def _recorded(settings: Settings, name: str, home: Disk | None) -> BackupSet | N
 
 
 def _ask(
-    machine: Machine, recorded: BackupSet | None, home: Disk | None
+    machine: Machine, recorded: BackupSet | None, home: Disk | None, gone: Away | None
 ) -> tuple[Disk | None, State | None, str]:
-    """The DPSR disk, what its state sector says, and what was in the way."""
+    """The DPSR disk, what its state sector says, and what was in the way.
+
+    One that is detached need not be brought back for it: nobody can have written to it since.
+    """
     try:
         if recorded is not None:
             disk = home or find_recorded(machine, recorded.serial, recorded.wwn, recorded.guid)
+            if disk is None and gone is not None:
+                return gone.disk, gone.state, ""
             if disk is None:
                 return None, None, "The DPSR disk is not there."
             return disk, *_read(lambda: state.read_state(disk.path, recorded.state_offset))
@@ -127,6 +148,23 @@ def _ask(
     except AmbiguousDisk as reason:
         return None, None, str(reason)
     return None, None, ""
+
+
+def _hidden(machine: Machine, disk: Disk | None) -> tuple[Literal["detached", "ignored", ""], str]:
+    """How the disk is hidden, and why not better."""
+    if disk is None:
+        return "", ""
+    if disk not in machine.disks:
+        return "detached", ""
+    if not is_ignored(disk.dev):
+        return "", ""
+    name = disk.path.removeprefix("/dev/").replace("/", "!")
+    return "ignored", way_of(attached(name)).why
+
+
+def _revealed() -> datetime | None:
+    until = revealed_until()
+    return datetime.fromtimestamp(until, UTC) if until > datetime.now(UTC).timestamp() else None
 
 
 def _read(read: Callable[[], State]) -> tuple[State | None, str]:

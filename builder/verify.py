@@ -17,6 +17,7 @@ from builder.copying.direct import Reader, buffer
 from builder.digests.blocks import BLOCK
 from builder.digests.format import Damaged
 from builder.digests.store import Stack, stack_of
+from builder.hiding import shown
 from builder.target import Held, Target, find_target, opened
 from builder.vault import chain, manifests, unlike
 from builder.vault.mend import vault_unchanged
@@ -106,7 +107,7 @@ def verify(name: str, screen: Screen, *, repair: bool = False) -> Report:
     With `repair`, what an interrupted run left is brought to an end first, and damaged blocks are
     fetched from the primary. Raises Refused, NotVerified (nothing was read), ReadFailed.
     """
-    with lock(LOCK, "verify"):
+    with lock(LOCK, "verify"), shown(screen, name):
         go_private()
         target = find_target(settings.load(), name)
         with (

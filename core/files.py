@@ -5,6 +5,7 @@ import contextlib
 import fcntl
 import os
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +15,10 @@ from core.errors import AlreadyRunning
 
 LOCK: Final = Path("/run/dpsr/lock")
 """Held by whoever looks into the DPSR disk or changes it: one at a time."""
+HIDING: Final = "hide"
+"""Who holds a lock for this lets go within a moment: the disk is being detached."""
+_PATIENCE: Final = 20.0
+"""Seconds."""
 
 
 def write_durably(path: Path, data: bytes, mode: int = 0o644) -> None:
@@ -97,21 +102,34 @@ def sync_device(path: str) -> None:
 def lock(path: Path, what: str) -> Iterator[None]:
     """Hold the lock file `path` for the length of the block; `what` is told to a second one.
 
-    Raises AlreadyRunning, with the words of the one who holds it. The kernel lets go when the
-    process dies, however it dies.
+    Raises AlreadyRunning, with the words of the one who holds it, unless that one only hides the
+    disk. The kernel lets go when the process dies, however it dies.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600), "r+b") as stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            holder = stream.read().decode("utf-8", "replace").strip()
-            raise AlreadyRunning(holder or "it does not say what it does") from None
+        _take(stream)
+        stream.seek(0)
         stream.truncate(0)
         stream.write(f"dpsr {what}, process {os.getpid()}".encode())
         stream.flush()
         yield
         stream.truncate(0)
+
+
+def _take(stream: BinaryIO) -> None:
+    """Raises AlreadyRunning."""
+    deadline = time.monotonic() + _PATIENCE
+    while True:
+        try:
+            return fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            stream.seek(0)
+            holder = stream.read().decode("utf-8", "replace").strip()
+            # Empty: it was taken, or is let go, at this moment.
+            passing = not holder or f"dpsr {HIDING}," in holder
+            if not passing or time.monotonic() > deadline:
+                raise AlreadyRunning(holder or "it does not say what it does") from None
+            time.sleep(0.05)
 
 
 def held_by(path: Path) -> str:

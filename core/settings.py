@@ -71,6 +71,7 @@ class Settings:
     after_thaw: str = ""
     hook_seconds: float = 30.0
     drill_check: str = ""
+    hide: bool = True
     sets: tuple[BackupSet, ...] = ()
 
     def named(self, name: str) -> BackupSet:
@@ -111,6 +112,10 @@ _HOOKS: Final = (
         "drill_check",
         "A script that `dpsr drill` runs in the copy: not 0 at its end fails the drill.",
     ),
+)
+
+_SWITCHES: Final = (
+    ("hide", "Detach the DPSR disk from this system between two runs; false: it stays in sight."),
 )
 
 _WHAT: Final = {
@@ -215,7 +220,8 @@ def render(settings: Settings) -> str:
         "# Settings of dpsr. An unknown key or a bad value is an error that names its line.",
         "",
     ]
-    for name, meaning in (*((name, meaning) for name, _, _, meaning in _OPTIONS), *_HOOKS):
+    options = ((name, meaning) for name, _, _, meaning in _OPTIONS)
+    for name, meaning in (*options, *_HOOKS, *_SWITCHES):
         lines += [f"# {meaning}", f"{name} = {_toml(getattr(settings, name))}"]
     for backup_set in settings.sets:
         lines += ["", f"[set.{backup_set.name}]"]
@@ -272,6 +278,8 @@ def _set(name: str, table: Any) -> BackupSet:
 
 def _toml(value: str | float | tuple[str, ...]) -> str:
     """A TOML value."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
     if isinstance(value, tuple):
         return f"[{', '.join(map(_toml, value))}]"
     if isinstance(value, str):

@@ -11,7 +11,7 @@ from dpsr import ci, installer, operator, technician
 _GROUPS: Final = (
     ("For the installer", ("disks", "plan", "prepare", "fixup", "forget")),
     ("For everybody", ("status", "update", "history", "verify")),
-    ("For the technician", ("switch", "guard", "card")),
+    ("For the technician", ("switch", "guard", "hide", "reveal", "card")),
     ("To get things back", ("rollback",)),
     ("For CI jobs and the curious", ("drill", "demo")),
 )

@@ -81,18 +81,17 @@ def drill(
         raise typer.BadParameter("say virtio, scsi, nvme or sata", param_hint="--bus")
     if os.geteuid() != 0 and not drilled.is_file(image):
         raise NotRoot("drill")
-    what = drilled.find(image, name)
-    script = drilled.check_of(check or what.check)
-    kept = cache.folder() / "drills"
-    kept.mkdir(exist_ok=True)
-    console = kept / f"{what.image.name}.console.log"
-    picture = kept / f"{what.image.name}.png" if screenshot is None else screenshot
-    order = Order(
-        what.image, *_FIRMWARE[firmware], what.secure, _BUSES[bus] if bus else what.bus, timeout,
-        memory, screenshot=picture, console=console, check=script,
-    )  # fmt: skip
     screen = screen_for(progress)
-    with drilled.held(what):
+    with drilled.held(image, name, screen) as what:
+        script = drilled.check_of(check or what.check)
+        kept = cache.folder() / "drills"
+        kept.mkdir(exist_ok=True)
+        console = kept / f"{what.image.name}.console.log"
+        picture = kept / f"{what.image.name}.png" if screenshot is None else screenshot
+        order = Order(
+            what.image, *_FIRMWARE[firmware], what.secure, _BUSES[bus] if bus else what.bus,
+            timeout, memory, screenshot=picture, console=console, check=script,
+        )  # fmt: skip
         outcome = carry_out(order, screen.step)
         try:
             drilled.keep(what, outcome)

@@ -33,13 +33,20 @@ def disks(as_json: bool = _JSON) -> None:
     Example: dpsr disks
     """
     from core import settings
+    from core.hidden import away_now
+    from core.machine.find import fitting
     from core.machine.look import look
-    from core.machine.roles import role_of
+    from core.machine.roles import Role, role_of
     from dpsr.tables import disk_as_json, disk_table
 
     machine = look()
-    recorded = {known.guid for known in settings.load().sets}
+    sets = settings.load().sets
+    recorded = {known.guid for known in sets}
     found = [(disk, role_of(machine, disk, recorded)) for disk in machine.disks]
+    for known in sets:
+        gone = away_now(known)
+        if gone is not None and not fitting(machine, known.serial, known.wwn, known.guid):
+            found.append((gone.disk, Role("dpsr", "hidden; `dpsr reveal` shows it")))
     if as_json:
         typer.echo(json.dumps([disk_as_json(disk, role) for disk, role in found], indent=2))
     else:
@@ -60,8 +67,9 @@ def plan(
     wish = _wish(name, volume, exclude)
     from builder.flow import show
     from builder.plan.render import render, to_json
+    from core.screen import screen_for
 
-    planned = show(disk, wish)
+    planned = show(disk, wish, screen_for("plain"))
     if as_json:
         typer.echo(json.dumps(to_json(planned), indent=2))
     else:

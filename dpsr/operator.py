@@ -97,9 +97,10 @@ def history(name: str = _NAME, as_json: bool = _JSON) -> None:
     if os.geteuid() != 0:
         raise NotRoot("history")
     from builder.history import history as read
+    from core.screen import screen_for
     from dpsr.generations import as_data, as_text
 
-    found = read(name)
+    found = read(name, screen_for("plain"))
     if as_json:
         typer.echo(json.dumps([as_data(each) for each in found], indent=2))
     else:
@@ -183,7 +184,7 @@ def rollback(
         if as_json:
             typer.echo(json.dumps(step_as_data(step), indent=2))
         return
-    found = room.ways(name)
+    found = room.ways(name, screen_for(progress))
     if as_json:
         typer.echo(json.dumps(ways_as_data(found), indent=2))
     else:

@@ -38,6 +38,9 @@ def status_as_json(found: Status, now: datetime) -> dict[str, Any]:
         "age_seconds": _age(found, now),
         "running_from": found.running_from,
         "hidden": found.hidden,
+        "hidden_how": found.how or None,
+        "hidden_why": found.why or None,
+        "revealed_until": found.revealed.isoformat() if found.revealed else None,
         "present": found.disk is not None,
         "booted": found.booted,
         "dpsr": {
@@ -122,11 +125,13 @@ def _facts(found: Status, now: datetime) -> list[str]:
         lines.append(f"  taken        {_when(found, now)}, generation {found.generation}{left}")
     if recorded := found.recorded:
         size = human(recorded.size)
-        where = f" ({found.disk.path})" if found.disk else ""
+        where = f" ({found.disk.path})" if found.disk and found.how != "detached" else ""
         known_by = f"serial {recorded.serial}" if recorded.serial else f"WWN {recorded.wwn}"
         lines.append(f"  disk         {recorded.model}, {known_by}, {size}{where}")
         places = ", ".join(volume.mountpoint for volume in recorded.volume)
         lines.append(f"  copied       {places}")
+    if found.disk and (said := _in_sight(found)):
+        lines.append(f"  hidden       {said}")
     if found.written:
         lines.append(f"  since then   {_written(found.written)}")
     if found.record:
@@ -141,6 +146,21 @@ def _facts(found: Status, now: datetime) -> list[str]:
     if not found.asked:
         lines.append("  this is what is on record; as root, `dpsr status` asks the disk itself")
     return lines
+
+
+def _in_sight(found: Status) -> str:
+    if found.how == "detached":
+        return "yes: this system does not see it; what it holds is as it was last seen"
+    if found.how == "ignored" and found.why:
+        return f"in part: read-only and ignored, since {found.why}"
+    if found.how == "ignored":
+        return "in part: ignored, and not detached" + (" yet" if found.at_work else ": `dpsr hide`")
+    if found.revealed is not None:
+        until = found.revealed.astimezone()
+        return f"NO: it was revealed until {until:%H:%M:%S}; `dpsr hide` hides it now"
+    if not found.hides or found.at_work:
+        return ""
+    return "NO: `dpsr hide` hides it; so does the next `dpsr update`"
 
 
 def _next(found: Status) -> list[str]:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Commands of the technician, who changes what the machine starts: switch, guard, card."""
+"""Commands of the technician, who changes what starts and what is in sight."""
 
 import json
 import os
@@ -76,11 +76,12 @@ def guard(
         raise typer.BadParameter("say on, off, status or reset", param_hint="on|off|status|reset")
     if os.geteuid() != 0:
         raise NotRoot("guard")
+    from core.screen import screen_for
     from dpsr import turns
     from recovery import guard as room
 
     if what == "on":
-        room.guard_on(name, tries)
+        room.guard_on(name, tries, screen_for("plain"))
     elif what == "off":
         room.guard_off()
     elif what == "reset":
@@ -110,6 +111,52 @@ def card(
     )
 
 
+def hide(as_json: bool = _JSON) -> None:
+    """Take the DPSR disk away from this system now; it is so by itself after each run.
+
+    Refused while a file system of the disk is mounted.
+
+    Example: dpsr hide
+    """
+    if os.geteuid() != 0:
+        raise NotRoot("hide")
+    from dpsr import sights
+    from recovery.sight import hide as carry_out
+
+    found = carry_out()
+    text = json.dumps(sights.as_data(found), indent=2) + "\n" if as_json else sights.hidden(found)
+    typer.echo(text, nl=False)
+
+
+def reveal(
+    how_long: str = typer.Option(
+        "10m", "--for", metavar="TIME", help="How long: 90s, 10m, 2h, 1d; then it is hidden again."
+    ),
+    name: str = _NAME,
+    as_json: bool = _JSON,
+) -> None:
+    """Bring the DPSR disk back into sight for a while, read-only.
+
+    Example: dpsr reveal --for 30m
+    """
+    from dpsr import sights
+
+    seconds = sights.seconds(how_long)
+    if seconds is None:
+        raise typer.BadParameter("say it like 90s, 10m, 2h or 1d", param_hint="--for")
+    if os.geteuid() != 0:
+        raise NotRoot("reveal")
+    from recovery.sight import reveal as carry_out
+
+    found = carry_out(name, seconds)
+    text = (
+        json.dumps(sights.seen_as_data(found), indent=2) + "\n"
+        if as_json
+        else sights.revealed(found)
+    )
+    typer.echo(text, nl=False)
+
+
 def announce() -> None:
     """Tell whoever logs in that this is the copy; dpsr-started.service runs it at each start.
 
@@ -124,6 +171,6 @@ def announce() -> None:
 
 def add_commands(app: typer.Typer) -> None:
     """Add this file's commands to the application."""
-    for command in (switch, guard, card):
+    for command in (switch, guard, hide, reveal, card):
         app.command()(command)
     app.command(hidden=True)(announce)

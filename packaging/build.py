@@ -28,8 +28,9 @@ from core.version import VERSION  # noqa: E402
 PACKAGED: Final = (
     "core", "grub", "images", "builder", "recovery", "dpsr",
     "packaging/debian", "packaging/grub.d", "packaging/system-sleep",
-    "packaging/systemd", "packaging/udev",
-    "packaging/dpsr", "packaging/dpsr.8", "packaging/drill-signal", "packaging/note-boot",
+    "packaging/initramfs", "packaging/systemd", "packaging/udev",
+    "packaging/dpsr", "packaging/dpsr.8", "packaging/drill-signal", "packaging/hide-again",
+    "packaging/note-boot",
     "CHANGELOG.md",
 )  # fmt: skip
 PACKAGE: Final = ROOT / "dist" / f"dpsr_{VERSION}_all.deb"

@@ -7,11 +7,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
+from builder import hiding
 from builder.control_mount import control_at
 from builder.status import copy_we_run_from
 from core import settings
 from core.errors import CannotWrite, NotPrepared, RunningFromCopy, ToolError
 from core.files import LOCK, lock, write_durably
+from core.hidden import Away, away_now
 from core.machine import dmi
 from core.machine.find import find_recorded
 from core.machine.look import look
@@ -64,14 +66,22 @@ def gather(name: str) -> CardFacts:
     machine = look()
     if copy_we_run_from(machine):
         raise RunningFromCopy("The card is made on the primary. Nothing was written.")
-    return facts(machine, known, dmi.read(), datetime.now(UTC))
+    return facts(machine, known, dmi.read(), datetime.now(UTC), away_now(known))
 
 
-def facts(machine: Machine, known: BackupSet, about: dmi.Dmi, made: datetime) -> CardFacts:
-    """What the card says. Pure."""
+def facts(
+    machine: Machine,
+    known: BackupSet,
+    about: dmi.Dmi,
+    made: datetime,
+    gone: Away | None = None,
+) -> CardFacts:
+    """What the card says; `gone`: of a disk that is hidden. Pure."""
     root = machine.mount_at("/")
     primary = machine.disk_of(root.source) if root else None
     found = find_recorded(machine, known.serial, known.wwn, known.guid)
+    if found is None and gone is not None:
+        found = gone.disk
     copy = _disk(found) if found else None
     recorded = DiskFacts(
         known.model or _UNKNOWN, known.serial or known.wwn, human(known.size), _UNKNOWN
@@ -153,7 +163,7 @@ def keep_on_disk(name: str, screen: Screen) -> None:
     try:
         page = render(gather(name)).encode()
         known = settings.load().named(name)
-        with lock(LOCK, "card"):
+        with lock(LOCK, "card"), hiding.shown(screen, name):
             go_private()
             machine = look()
             disk = find_recorded(machine, known.serial, known.wwn, known.guid)

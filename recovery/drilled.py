@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
+from builder.hiding import shown
 from builder.target import find_target
 from core import record, settings
 from core.errors import ImageUnusable, NoSuchDisk
@@ -17,6 +18,7 @@ from core.files import LOCK, lock
 from core.machine.find import find_disk, find_recorded
 from core.machine.look import look
 from core.model.machine import Disk, Machine
+from core.screen import Screen
 from core.settings import BackupSet, Settings
 from images.drill import Outcome
 from images.vm import MAX_CHECK, Bus
@@ -101,13 +103,16 @@ def check_of(path: str) -> bytes:
 
 
 @contextmanager
-def held(what: Drillable) -> Iterator[None]:
-    """Nobody writes to a DPSR disk of this machine meanwhile. Raises AlreadyRunning."""
-    if what.known is None:
-        yield
+def held(name: str, of_set: str, screen: Screen) -> Iterator[Drillable]:
+    """What `name` means, as `find` says. Nobody writes to a disk of this machine meanwhile.
+
+    A DPSR disk that is hidden comes back for it. Raises AlreadyRunning, and what `find` does.
+    """
+    if name and is_file(name):
+        yield find(name, of_set)
         return
-    with lock(LOCK, "drill"):
-        yield
+    with lock(LOCK, "drill"), shown(screen, None if name else of_set):
+        yield find(name, of_set)
 
 
 def keep(what: Drillable, outcome: Outcome) -> None:

@@ -22,6 +22,8 @@ class Facts:
     part: int
     """Number of its control partition."""
     when: datetime
+    hides: bool = False
+    """The DPSR disk is hidden from the system: it has to be brought back first."""
 
 
 def comment(text: str) -> str:
@@ -40,6 +42,7 @@ def by_firmware(facts: Facts, wanted: Turn, nvram: Nvram, wish: Wish) -> str:
         *(comment(f"  Boot{entry.number:04X} {entry.label}") for entry in known),
         comment(f"The order again as it was: efibootmgr -o {as_text(e.number for e in known)}"),
         "",
+        *(["# The disk is hidden from this system.", "dpsr reveal", ""] if facts.hides else []),
         "# 1. The entry of the DPSR disk: its number, made anew where there is none.",
         "ours() {",
         f"\tefibootmgr -v | grep -i -F {shlex.quote(wish.control)} |",

@@ -5,12 +5,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from builder.hiding import shown
 from core import settings
 from core.errors import GuardImpossible, NotPrepared, RunningFromCopy
 from core.files import LOCK, lock
 from core.machine.look import look
 from core.model.machine import Machine
 from core.namespace import go_private
+from core.screen import Screen
 from grub.guard import MOST, Facts, PrimaryGuard
 from grub.primary import PrimaryMenu
 from recovery.sides import find_sides
@@ -36,10 +38,10 @@ class Watch:
     """It has acted: the DPSR disk is started each time, until a person decides."""
 
 
-def guard_on(name: str, tries: int, guard: PrimaryGuard | None = None) -> Watch:
+def guard_on(name: str, tries: int, screen: Screen, guard: PrimaryGuard | None = None) -> Watch:
     """Switch it on. Raises GuardImpossible, CopyNotComplete, CannotWrite."""
     chosen = guard or PrimaryGuard()
-    with lock(LOCK, "guard"):
+    with lock(LOCK, "guard"), shown(screen, name):
         go_private()
         sides = find_sides(settings.load(), name)
         if sides.here == "dpsr":

@@ -14,6 +14,7 @@ from typing import Final
 
 from builder import remember, trouble
 from builder.fixup.overlay import clean_leftovers
+from builder.hiding import shown
 from builder.history import Generation, generations_in
 from builder.target import Held, Target, find_target, holding, holding_now, opened
 from builder.vault import chain, recovery, unlike
@@ -78,12 +79,12 @@ Confirm = Callable[[Step], None]
 """Shows the step to a person and returns, or raises Refused."""
 
 
-def ways(name: str) -> Ways:
+def ways(name: str, screen: Screen) -> Ways:
     """The generations of the set `name`, and which of them can be gone back to. Writes nothing.
 
     Raises NotPrepared, CopyUnreachable, AlreadyRunning, RunningFromCopy.
     """
-    with lock(LOCK, "rollback"):
+    with lock(LOCK, "rollback"), shown(screen, name):
         go_private()
         target = find_target(settings.load(), name)
         state = read_state(target.disk.path, target.known.state_offset)
@@ -128,7 +129,7 @@ def roll_back(name: str, to: int, screen: Screen, confirm: Confirm) -> Step:
     disk, also when a signal ends it.
     """
     begun = time.monotonic()
-    with lock(LOCK, "rollback"):
+    with lock(LOCK, "rollback"), shown(screen, name):
         go_private()
         clean_leftovers()
         target = find_target(settings.load(), name)

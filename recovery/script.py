@@ -18,7 +18,7 @@ from recovery.switch import BY_HAND, IN_MENU, refuse_incomplete, seen
 def script(name: str, wanted: Turn, manager: BootManager | None = None) -> str:
     """The script. Raises what the command itself would before it writes."""
     go_private()
-    sides = find_sides(settings.load(), name)
+    sides = find_sides(settings.load(), name, as_seen=True)
     if wanted.to == "dpsr":
         refuse_incomplete(sides)
     if sides.firmware == "uefi":
@@ -40,4 +40,5 @@ def _by_firmware(sides: Sides, wanted: Turn, manager: BootManager) -> str:
 def _facts(sides: Sides) -> emit.Facts:
     links = [link for link in sides.disk.links if "/by-id/" in link]
     disk = links[0] if links else sides.disk.path
-    return emit.Facts(os.uname().nodename, disk, sides.control.number, datetime.now(UTC))
+    hides = sides.here == "primary" and settings.load().hide
+    return emit.Facts(os.uname().nodename, disk, sides.control.number, datetime.now(UTC), hides)

@@ -9,8 +9,9 @@ from typing import Final
 from builder.fixup import marker
 from builder.fixup.tree import MARKER
 from builder.status import copy_we_run_from
-from builder.target import find_target
+from builder.target import Target, find_target
 from core.errors import NotPrepared, ToolError
+from core.hidden import away_now
 from core.machine.look import look
 from core.model.machine import Disk, Firmware, Machine, Partition
 from core.model.state import State
@@ -47,14 +48,15 @@ class Sides:
             self.state = state
 
 
-def find_sides(chosen: Settings, name: str) -> Sides:
+def find_sides(chosen: Settings, name: str, *, as_seen: bool = False) -> Sides:
     """Look at the machine; to be called in a private mount namespace. Writes nothing.
 
-    Raises NotPrepared, CopyUnreachable, AmbiguousDisk, StateUnreadable.
+    `as_seen`: a disk that is hidden stays so; what it held when it was last seen is enough. Raises
+    NotPrepared, CopyUnreachable, AmbiguousDisk, StateUnreadable.
     """
     machine = look()
     home = copy_we_run_from(machine)
-    return _on_copy(machine, home, name) if home else _on_primary(chosen, name)
+    return _on_copy(machine, home, name) if home else _on_primary(chosen, name, as_seen)
 
 
 def _on_copy(machine: Machine, home: Disk, name: str) -> Sides:
@@ -81,8 +83,14 @@ def _of_primary(root: Path) -> Iterable[str]:
     return [pair.old.partuuid for pair in known.pairs if pair.old.partuuid]
 
 
-def _on_primary(chosen: Settings, name: str) -> Sides:
-    target = find_target(chosen, name)
+def _on_primary(chosen: Settings, name: str, as_seen: bool) -> Sides:
+    gone = away_now(chosen.named(name)) if as_seen else None
+    if gone is None or gone.state is None:
+        target = find_target(chosen, name)
+        state = block.read_state(target.disk.path, target.known.state_offset)
+    else:
+        target = Target(chosen.named(name), look(), gone.disk)
+        state = gone.state
     known, machine = target.known, target.machine
     control = next(part for part in target.disk.partitions if part.path == target.control)
     wish = Wish(
@@ -90,7 +98,6 @@ def _on_primary(chosen: Settings, name: str) -> Sides:
         frozenset(_partuuids(machine, known)),
         frozenset(each.control_guid for each in chosen.sets if each.name != name),
     )
-    state = block.read_state(target.disk.path, known.state_offset)
     return Sides(
         name,
         "primary",

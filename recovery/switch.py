@@ -9,6 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
+from builder.hiding import shown
 from core import settings
 from core.errors import BootOrderFailed, CannotWrite, CopyNotComplete, NoWayThere
 from core.files import LOCK, lock
@@ -75,7 +76,7 @@ def switch(
     Raises CopyNotComplete, NoWayThere, CannotWrite: nothing was changed. Raises BootOrderFailed,
     StateUnreadable: the message says what is known. Again does nothing more.
     """
-    with lock(LOCK, "switch"):
+    with lock(LOCK, "switch"), shown(screen, name):
         go_private()
         sides = find_sides(settings.load(), name)
         if to == "dpsr":
@@ -92,7 +93,7 @@ def standing(
 ) -> Standing:
     """What `dpsr switch status` says. Writes nothing, and waits for nobody: one sector is read."""
     go_private()
-    sides = find_sides(settings.load(), name)
+    sides = find_sides(settings.load(), name, as_seen=True)
     if sides.firmware == "uefi":
         try:
             nvram = seen(sides, (manager or Efibootmgr()).read())

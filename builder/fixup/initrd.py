@@ -90,6 +90,8 @@ def overrides(texts: Mapping[str, bytes], names: Names) -> dict[str, bytes]:
 def _fixed(name: str, text: str, names: Names) -> str:
     if name == "cryptroot/crypttab":
         return ""  # slots are plain partitions: nothing is unlocked to reach them
+    if name == "etc/dpsr/hidden":
+        return ""  # the copy's own disk is among those that the primary hides
     if name.startswith("conf/"):
         return fix_resume(text, names)
     if name.endswith("mdadm.conf"):

@@ -14,6 +14,8 @@ from core.errors import OldIdentityRemains
 Fix = Callable[[str, Names], str]
 
 COPY_DEFAULTS: Final = "etc/default/grub.d/zz-dpsr-copy.cfg"
+HIDDEN: Final = "etc/dpsr/hidden"
+"""Which disks the primary hides, the copy's own among them. Its initrds may have the list, too."""
 MARKER: Final = "etc/dpsr/copy.json"
 """Says on the copy that it is one, and what was renamed to what."""
 
@@ -95,6 +97,9 @@ def fix_tree(
     ]  # fmt: skip
     if marker and put(root, MARKER, marker):
         files.append(f"/{MARKER}")
+    if (listed := inside(root, HIDDEN)) is not None:
+        listed.unlink()
+        files.append(f"/{HIDDEN}")
     notes: list[str] = []
     for path in initrds(root):
         changed, said = modules.fix_initrd(path, root, names, drivers, scratch)

@@ -199,3 +199,10 @@ class NotVerified(ToolError):
 
     exit_code = 75
     hint = "Run `dpsr update`: it makes them."
+
+
+class HideFailed(ToolError):
+    """The DPSR disk could not be detached from this system: it is read-only and ignored instead."""
+
+    exit_code = 76
+    hint = "Look at `dmesg`. The copy on it is as it was; the next `dpsr update` hides it again."

@@ -41,8 +41,19 @@ def is_stable_name(machine: Machine, name: str) -> bool:
 def find_recorded(machine: Machine, serial: str, wwn: str, guid: str) -> Disk | None:
     """The DPSR disk that the configuration records, or None when it is not there.
 
+    Raises AmbiguousDisk when several disks fit.
+    """
+    found = fitting(machine, serial, wwn, guid)
+    if len(found) > 1:
+        raise AmbiguousDisk(serial or wwn or guid, [disk.path for disk in found])
+    return found[0] if found else None
+
+
+def fitting(machine: Machine, serial: str, wwn: str, guid: str) -> tuple[Disk, ...]:
+    """The disks that a record fits: more than one are copies of each other, or paths to one disk.
+
     All three must fit as far as they are recorded; WWN and GUID only where the disk shows one,
-    since udev may have been told to leave it alone. Two disks that both fit raise AmbiguousDisk.
+    since udev may have been told to leave it alone.
     """
     tests: list[Callable[[Disk], bool]] = []
     if serial:
@@ -51,10 +62,7 @@ def find_recorded(machine: Machine, serial: str, wwn: str, guid: str) -> Disk | 
         tests.append(lambda disk: _is_wwn(disk, wwn) or (bool(serial) and not disk.wwn))
     if guid:
         tests.append(lambda disk: disk.guid in {"", guid.lower()})
-    found = [disk for disk in machine.disks if tests and all(test(disk) for test in tests)]
-    if len(found) > 1:
-        raise AmbiguousDisk(serial or wwn or guid, [disk.path for disk in found])
-    return found[0] if found else None
+    return tuple(disk for disk in machine.disks if tests and all(test(disk) for test in tests))
 
 
 def _is_path(disk: Disk, name: str) -> bool:

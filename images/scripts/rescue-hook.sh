@@ -46,3 +46,6 @@ done
 for program in e2fsck blkid; do
     copy_exec "/sbin/$program"
 done
+
+# What the primary hides is the disk that this system is on.
+rm -f "$DESTDIR/etc/dpsr/hidden"

@@ -121,7 +121,7 @@ def main() -> None:
         vault=device,
         path=disk.slot_path,
     )
-    vars(settings)["load"] = lambda: None
+    vars(settings)["load"] = settings.Settings
     vars(found_by)["check_disk"] = lambda *_, **__: None
     vars(namespace)["RUNTIME"] = disk.folder / "run"
     for function in (record.read_record, record.write_record):

@@ -16,7 +16,7 @@ from builder.digests import format as digests
 from builder.fixup import marker
 from builder.vault import manifests, undoformat
 from builder.vault.undoread import UndoLog
-from core import record, settings
+from core import hidden, record, settings
 from core.model import manifest, state
 from grub.state import parse
 from recovery import found_order
@@ -40,6 +40,15 @@ def _record(path: Path) -> object:
     return known.name, known.counters
 
 
+def _hidden(path: Path) -> object:
+    """By the set's name, for the disk with this GUID."""
+    known = settings.load(FORMATS / "settings-v1.toml").sets[0]
+    gone = hidden.from_text(path.read_bytes(), known.guid)
+    assert gone is not None
+    assert gone.state is not None
+    return gone.way.say, gone.state.taken
+
+
 def _elsewhere(path: Path) -> object:
     """Its own tests name it, and read more of it than could be done here."""
     return [
@@ -56,6 +65,7 @@ READERS: Final[dict[str, tuple[int, Read]]] = {
     "copy": (marker.VERSION, lambda path: marker.load(path.read_bytes()).pairs),
     "digests": (digests.VERSION, _elsewhere),
     "sums": (1, _elsewhere),
+    "hidden": (hidden.VERSION, _hidden),
     "boot-order": (found_order.VERSION, _elsewhere),
     # On the primary; these two carry no version: a key that is new has a default.
     "record": (1, _record),
@@ -65,6 +75,7 @@ READERS: Final[dict[str, tuple[int, Read]]] = {
 
 PLACES: Final = {
     "core/model/state.py": "state",
+    "core/hidden.py": "hidden",
     "core/model/manifest.py": "manifest",
     "builder/vault/undoformat.py": "undo",
     "builder/digests/format.py": "digests",

@@ -62,7 +62,7 @@ def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Command
         monkeypatch.setattr(module, "find_target", lambda *_: target)
         monkeypatch.setattr(module, "go_private", lambda: None)
         monkeypatch.setattr(module, "LOCK", tmp_path / "lock")
-        monkeypatch.setattr(settings, "load", lambda: None)
+        monkeypatch.setattr(settings, "load", settings.Settings)
         monkeypatch.setattr(module._Verifier, "_control", lambda _self: ([], []))
         monkeypatch.setattr(found_by, "check_disk", lambda *_, **__: None)
         monkeypatch.setattr(namespace, "RUNTIME", tmp_path / "run")

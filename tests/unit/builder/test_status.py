@@ -8,7 +8,9 @@ import pytest
 
 from builder import status as room
 from builder.status import Status, copy_we_run_from, status
+from core import hidden
 from core.errors import StateUnreadable
+from core.machine.attached import Way
 from core.model.figures import RunFigures
 from core.model.machine import Machine
 from core.model.state import State
@@ -72,6 +74,43 @@ def test_the_state_sector_of_the_recorded_disk_decides(world: World) -> None:
     assert found.written is not None
     assert found.written.size == 500
     assert found.sources["/"] == "/dev/sda2"
+
+
+def gone_with(monkeypatch: pytest.MonkeyPatch, state: State | None) -> None:
+    gone = hidden.away(Way("scsi", why=""), blank(guid="guid-b"), state)
+    monkeypatch.setattr(room, "away_now", lambda _known: gone)
+
+
+def test_a_detached_disk_is_as_it_was_last_seen(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone_with(monkeypatch, replace(CLEAN, gen=7))
+    found = status(machine(primary()), SETTINGS, "system")
+    assert (found.hidden, found.how, found.generation) == (True, "detached", 7)
+    assert found.healthy
+    assert world.asked == []
+    gone_with(monkeypatch, replace(CLEAN, state="updating"))
+    assert not status(machine(primary()), SETTINGS, "system").healthy
+
+
+def test_one_that_is_in_sight_is_asked_whatever_is_on_record(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone_with(monkeypatch, replace(CLEAN, gen=7))
+    monkeypatch.setattr(room, "is_ignored", lambda _dev: False)
+    monkeypatch.setattr(room, "revealed_until", lambda: datetime.now(UTC).timestamp() + 60)
+    found = status(here(), SETTINGS, "system")
+    assert (found.hidden, found.how, found.generation) == (False, "", 3)
+    assert found.revealed is not None
+    monkeypatch.setattr(room, "revealed_until", lambda: datetime.now(UTC).timestamp() - 1)
+    assert status(here(), SETTINGS, "system").revealed is None
+
+
+def test_one_that_is_only_ignored_says_why(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(room, "way_of", lambda _found: Way("none", why="of its neighbour"))
+    found = status(here(), SETTINGS, "system")
+    assert (found.hidden, found.how, found.why) == (True, "ignored", "of its neighbour")
+    assert found.healthy
 
 
 @pytest.mark.parametrize("phase", ["building", "updating"])

@@ -1,13 +1,16 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """In which order a file and its name are brought to the disk."""
 
+import fcntl
 import os
+import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from core.files import copy_durably, write_durably
+from core.errors import AlreadyRunning
+from core.files import HIDING, copy_durably, lock, write_durably
 
 
 @pytest.fixture
@@ -69,3 +72,25 @@ def test_what_is_replaced_stays_on_the_disk_until_the_new_name_is_there(
 
 def _descriptors() -> list[str]:
     return [name for name in os.listdir("/proc/self/fd") if os.path.exists(f"/proc/self/fd/{name}")]
+
+
+def test_one_that_hides_the_disk_is_waited_for(tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+    path.write_text(f"dpsr {HIDING}, process 1")
+    with open(path, "rb") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        end = threading.Timer(0.2, fcntl.flock, (held, fcntl.LOCK_UN))
+        end.start()
+        with lock(path, "update"):
+            assert path.read_text().startswith("dpsr update, process")
+        end.join()
+
+
+def test_another_one_is_not(tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+    with (
+        lock(path, "update"),
+        pytest.raises(AlreadyRunning, match=r"\(dpsr update, process"),
+        lock(path, HIDING),
+    ):
+        pytest.fail("both have it")

@@ -4,6 +4,7 @@
 import json
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 
@@ -145,3 +146,31 @@ def test_programs_get_every_promised_key() -> None:
 def test_lines_fit_a_terminal() -> None:
     for found in (GOOD, NONE, replace(GOOD, running_from="dpsr")):
         assert max(map(len, status_as_text(found, NOW).splitlines())) <= 90
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"how": "detached"}, "hidden       yes"),
+        ({"how": "ignored", "why": "its controller has nvme0n2, too"}, "since its controller has"),
+        ({"how": "ignored"}, "not detached: `dpsr hide`"),
+        ({"revealed": NOW}, "NO: it was revealed until"),
+        ({}, "NO: `dpsr hide` hides it"),
+    ],
+)
+def test_whether_it_is_hidden_is_said(change: dict[str, Any], said: str) -> None:
+    found = replace(GOOD, **change)
+    assert said in status_as_text(found, NOW)
+    data = status_as_json(replace(found, hidden=bool(found.how)), NOW)
+    assert data["hidden"] == ("how" in change)
+    assert data["hidden_how"] == change.get("how")
+    assert data["hidden_why"] == change.get("why")
+    assert data["revealed_until"] == (NOW.isoformat() if "revealed" in change else None)
+
+
+def test_where_it_is_not_to_be_hidden_nothing_is_said() -> None:
+    assert "hidden" not in status_as_text(replace(GOOD, hides=False), NOW)
+
+
+def test_a_detached_disk_has_no_path() -> None:
+    assert "/dev/sdb" not in status_as_text(replace(GOOD, how="detached"), NOW)

@@ -125,7 +125,7 @@ def called(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         return replace(STEP, taken=True)
 
     monkeypatch.setattr(room, "roll_back", roll_back)
-    monkeypatch.setattr(room, "ways", lambda _name: found())
+    monkeypatch.setattr(room, "ways", lambda _name, _screen: found())
     monkeypatch.setattr("os.geteuid", lambda: 0)
     return done
 

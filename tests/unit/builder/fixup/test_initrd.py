@@ -23,6 +23,7 @@ def image(tmp_path: Path) -> Path:
         ("conf/conf.d/resume", FILE, b"RESUME=" + OLD_SWAP + b"\n"),
         ("conf/conf.d/zz-resume-auto", FILE, b"RESUME=/dev/sdz9\n"),
         ("cryptroot/crypttab", FILE, b"swap_crypt /dev/sda5 none\n"),
+        ("etc/dpsr/hidden", FILE, b"guid DPSR0001 -\n"),
         ("etc/fstab", FILE, b""),
         ("etc/cmdline.d/x.conf", FILE, b"root=/dev/sda2\n"),
         ("usr/lib/modules/6.1/kernel/drivers/virtio/virtio-scsi.ko.xz", FILE, b"module"),
@@ -47,6 +48,7 @@ def test_what_the_kernel_unpacks_names_the_copy(image: Path) -> None:
     assert texts["conf/conf.d/resume"] == f"RESUME=UUID={NEW_SWAP}\n".encode()
     assert texts["conf/conf.d/zz-resume-auto"] == b"RESUME=none\n"
     assert texts["cryptroot/crypttab"] == b""
+    assert texts["etc/dpsr/hidden"] == b"", "its own disk would be hidden from it"
     assert b"/dev/sda2" not in texts["etc/cmdline.d/x.conf"]
 
 

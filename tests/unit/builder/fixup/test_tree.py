@@ -43,6 +43,7 @@ def root(tmp_path: Path) -> Path:
         "etc/default/grub": b'GRUB_CMDLINE_LINUX="root=/dev/sda2"\n',
         "etc/default/grub.d/zz-dpsr-switch.cfg": b"GRUB_DEFAULT=dpsr\n",
         "etc/grub.d/42_dpsr": b"#!/bin/sh\n",
+        "etc/dpsr/hidden": b"guid DPSR0001 -\n",
         "etc/initramfs-tools/conf.d/resume": b"RESUME=/dev/sda5\n",
         "var/cache/debconf/config.dat": (DATA / "debconf/debian12.dat").read_bytes(),
         "var/lib/dpkg/info/grub-pc.list": b"",
@@ -64,9 +65,10 @@ def test_nothing_names_the_primary_and_a_second_time_nothing_changes(
     assert remaining(root, DEBIAN12, ESP_PROGRAMS) == []
     assert {
         "/etc/fstab", "/boot/grub/grub.cfg", "/boot/grub/device.map", "/boot/initrd.img-6.1",
-        "/boot/efi/EFI/debian/grubx64.efi", "/etc/grub.d/42_dpsr", f"/{MARKER}",
+        "/boot/efi/EFI/debian/grubx64.efi", "/etc/grub.d/42_dpsr", "/etc/dpsr/hidden", f"/{MARKER}",
         f"/{COPY_DEFAULTS}", "/var/cache/debconf/config.dat",
     } <= set(done.files)  # fmt: skip
+    assert not (root / "etc/dpsr/hidden").exists()
     assert not (root / "boot/grub/device.map").exists()
     assert not (root / "etc/default/grub.d/zz-dpsr-switch.cfg").exists()
     assert not (root / "etc/grub.d/42_dpsr").stat().st_mode & 0o111
