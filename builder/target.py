@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The DPSR disk of a backup set: found, healed after an interrupted run, its vault at hand."""
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
@@ -29,6 +30,7 @@ from core.errors import (
 )
 from core.machine.find import find_recorded
 from core.machine.look import look
+from core.machine.reread import read_table_again
 from core.model.blockset import BlockSet
 from core.model.copy import partition_path
 from core.model.machine import Disk, Machine
@@ -144,6 +146,11 @@ def find_target(chosen: Settings, name: str) -> Target:
     if disk is None:
         called = known.serial or known.wwn
         raise CopyUnreachable(f"The DPSR disk ({known.model}, {called}) is not there.")
+    wanted = {known.vault_guid, known.control_guid}
+    if os.geteuid() == 0 and not wanted <= {part.partuuid for part in disk.partitions}:
+        read_table_again(disk.path)
+        machine = look()
+        disk = find_recorded(machine, known.serial, known.wwn, known.guid) or disk
     return Target(known, machine, disk)
 
 
