@@ -12,6 +12,7 @@ import pytest
 from builder.vault.recovery import recover
 from core.files import lock
 from core.run import run
+from core.screen import moment
 from grub.state import pack
 from tests.support.block import mounted
 from tests.support.rollback_command import Command, Ended, prepared
@@ -39,11 +40,10 @@ def well(ended: Ended) -> Ended:
 
 
 def test_it_goes_back_and_says_so(command: Command, tmp_path: Path) -> None:
-    taken = command.disk.state.taken
     said = well(command.run(*BACK))
     holds(command, 1)
     assert "the DPSR disk holds generation 1 again" in said.err
-    assert command.disk.state.taken in said.err.splitlines()[-1] != taken
+    assert moment(command.disk.state.taken) in said.err.splitlines()[-1]
     assert said.out == ""
     record = command.record
     assert (record["generation"], record["txid"]) == (1, command.disk.state.txid)

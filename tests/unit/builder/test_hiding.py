@@ -263,6 +263,7 @@ def test_a_drill_brings_it_back(
 ) -> None:
     monkeypatch.setattr(drilled, "LOCK", tmp_path / "drill-lock")
     monkeypatch.setattr("builder.target.look", world.look)
+    monkeypatch.setattr("builder.target.read_table_again", lambda _: None)
     with drilled.held("", "system", Silent()) as what:
         assert str(what.image) == "/dev/sdb"
         assert world.away == {"night"}
