@@ -202,6 +202,8 @@ def update(name: str, how: How, screen: Screen) -> Manifest:
                 digests_on(renewed, places, screen) as digests,
                 transaction_on(target, renewed, places, identity, screen, digests) as transaction,
             ):
+                if how.full:
+                    slots.read_fat_anew(plan, digests)
                 known = remember.earlier(
                     plan, held.last, full=how.full or held.booted, digested=digests.covered
                 )

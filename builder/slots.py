@@ -77,6 +77,16 @@ def sync_fat(plan: Plan) -> None:
             run("sync", "--file-system", volume.mountpoint, timeout=_LONG)
 
 
+def read_fat_anew(plan: Plan, digests: Keeper) -> None:
+    """Have digests made of all of the FAT slots: what is damaged there in free space stays so.
+
+    Digests of a FAT slot speak of all of it, and a run writes only its files.
+    """
+    for volume, slot in plan.copied:
+        if volume.fstype == "vfat":
+            digests.forget(slot.name)
+
+
 def fat_identities(plan: Plan) -> Identities:
     """What makes each FAT slot one: it stays, and is written last, as a superblock is."""
     found: Identities = {}

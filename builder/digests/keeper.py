@@ -72,6 +72,10 @@ class Keeper:
     def close(self) -> None:
         self._noted.close()
 
+    def forget(self, name: str) -> None:
+        """Vouch for nothing of a slot that is not written, compared or read from now on."""
+        self._covered[name] = EMPTY
+
     def make_room_by(self, more_room: Callable[[], bool]) -> None:
         """What is asked, by any thread, when the vault is full while the run goes on."""
         self._noted.more_room = more_room
