@@ -23,7 +23,7 @@ from typing import Final
 from builder.change import superblock
 from core.errors import CannotCopyFileSystem, ToolError
 from core.files import write_durably
-from core.machine.devices import read_text
+from core.machine.devices import boot_id, read_text
 from core.machine.mounts import parse_mountinfo
 from core.model.plain import Misfit, from_plain, to_plain
 from core.record import FOLDER
@@ -103,11 +103,6 @@ def ended(known: Sequence[Boot], boot: str) -> tuple[Boot, ...]:
 def replayed(kernel: str, checks: str) -> bool:
     """Whether the kernel's log since its start, or e2fsck's words, tell of a crash. Pure."""
     return bool(_CRASHED.search(f"{kernel}\n{checks}"))
-
-
-def boot_id() -> str:
-    """The kernel's name for the boot that runs."""
-    return read_text("/proc/sys/kernel/random/boot_id").strip()
 
 
 def read(folder: Path = FOLDER) -> tuple[Boot, ...]:

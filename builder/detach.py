@@ -13,6 +13,7 @@ from core.errors import CopyUnreachable, DiskInUse, DiskMounted, HideFailed, Too
 from core.files import sync_device
 from core.hidden import Away
 from core.machine.attached import Way, attached, way_of
+from core.machine.devices import boot_id, sysfs_name
 from core.machine.find import find_recorded
 from core.machine.look import look
 from core.machine.udev import is_ignored
@@ -36,12 +37,7 @@ BY_HAND: Final = "Look whether it is plugged in. A restart of this system brings
 
 def way_off(disk: Disk) -> Way:
     """How this disk could be detached now."""
-    return way_of(attached(name_of(disk)))
-
-
-def name_of(disk: Disk) -> str:
-    """What the kernel calls it in sysfs."""
-    return disk.path.removeprefix("/dev/").replace("/", "!")
+    return way_of(attached(sysfs_name(disk.path)))
 
 
 def detach(machine: Machine, disk: Disk, known: BackupSet) -> Way:
@@ -130,7 +126,7 @@ def _rescan(gone: Away) -> None:
     """Have the kernel look at the recorded place, and at no other."""
     way = gone.way
     places = [Path(way.bring)]
-    if gone.boot != hidden.boot_id() and way.kind == "scsi":
+    if gone.boot != boot_id() and way.kind == "scsi":
         # Hosts are counted as they come; the PCI function above says which it was.
         hosts = sorted(_SCSI_HOSTS.iterdir()) if _SCSI_HOSTS.is_dir() else []
         places = [host / "scan" for host in hosts if f"/{way.pci}/" in os.path.realpath(host)]
@@ -148,7 +144,7 @@ def _state(disk: Disk, known: BackupSet) -> State | None:
 
 def _wait_gone(disk: Disk) -> None:
     deadline = time.monotonic() + _PATIENCE
-    while (_BLOCK / name_of(disk)).exists():
+    while (_BLOCK / sysfs_name(disk.path)).exists():
         if time.monotonic() > deadline:
             raise HideFailed(f"the kernel still shows it after {_PATIENCE:.0f} s")
         time.sleep(0.02)

@@ -8,6 +8,7 @@ from builder import boots
 from core import record, settings
 from core.errors import ToolError
 from core.machine.counters import read_counters
+from core.machine.devices import boot_id
 from core.model.blockset import BlockSet
 from core.model.copy import Plan
 from core.model.live import Earlier, Instant
@@ -182,5 +183,5 @@ def _mounts_by_now(plan: Plan, known: record.Record) -> dict[str, int]:
     then = dict(known.mounts)
     uuids = {plan.slot_of(each).name: each.identity.uuid for each in plan.volumes}
     mounts = {uuids[slot]: count for slot, count in then.items() if slot in uuids}
-    by_now = boots.expected(known.counters.boot, mounts, boots.boot_id(), boots.read())
+    by_now = boots.expected(known.counters.boot, mounts, boot_id(), boots.read())
     return {slot: by_now[name] for slot, name in uuids.items() if slot in then and name in by_now}

@@ -17,6 +17,7 @@ from core.files import LOCK, held_by
 from core.hidden import Away, away_now, revealed_until
 from core.machine.attached import attached, way_of
 from core.machine.counters import read_counters
+from core.machine.devices import sysfs_name
 from core.machine.find import find_recorded
 from core.machine.udev import is_ignored
 from core.model.machine import Disk, Machine
@@ -158,8 +159,7 @@ def _hidden(machine: Machine, disk: Disk | None) -> tuple[Literal["detached", "i
         return "detached", ""
     if not is_ignored(disk.dev):
         return "", ""
-    name = disk.path.removeprefix("/dev/").replace("/", "!")
-    return "ignored", way_of(attached(name)).why
+    return "ignored", way_of(attached(sysfs_name(disk.path))).why
 
 
 def _revealed() -> datetime | None:

@@ -4,7 +4,7 @@
 Nothing is written to the disk without `repair`, not even by mounting it.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import Final
@@ -271,19 +271,22 @@ class _Verifier:
 
 def _owners(slot: SlotState, device: str, blocks: Sequence[int]) -> dict[int, str]:
     """What each block belongs to, as people call it on the copy."""
+    places = [block * BLOCK for block in blocks]
     if slot.fstype == "vfat":
-        found = fat_names.owners(device, [block * BLOCK for block in blocks])
-        return {at // BLOCK: _called(slot, owner) for at, owner in found.items()}
+        return _by_block(slot, fat_names.owners(device, places))
     if slot.fstype != "ext4":
         return {}
     try:
         shape = _shape(device)
     except CannotCopyFileSystem:
         return {}
-    found = names.owners(device, shape.block, [block * BLOCK for block in blocks])
-    known = {at // BLOCK: _called(slot, owner) for at, owner in found.items()}
+    known = _by_block(slot, names.owners(device, shape.block, places))
     heads = {start // BLOCK for start, _ in superblock.identity_blocks(shape)}
     return known | {block: "superblock" for block in blocks if block in heads}
+
+
+def _by_block(slot: SlotState, found: Mapping[int, tuple[str, ...]]) -> dict[int, str]:
+    return {at // BLOCK: _called(slot, owner) for at, owner in found.items()}
 
 
 def _called(slot: SlotState, owner: tuple[str, ...]) -> str:

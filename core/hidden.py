@@ -15,7 +15,7 @@ from typing import Final
 
 from core.files import write_durably
 from core.machine.attached import Way
-from core.machine.devices import read_text
+from core.machine.devices import boot_id, read_text
 from core.model.machine import Disk
 from core.model.plain import Misfit, from_plain, to_plain
 from core.model.state import State
@@ -55,11 +55,6 @@ class Away:
 def away(way: Way, disk: Disk, state: State | None) -> Away:
     """The record of a disk that is detached now."""
     return Away(VERSION, boot_id(), time.time(), way, disk, state)
-
-
-def boot_id() -> str:
-    """The kernel's name for the boot that runs."""
-    return read_text("/proc/sys/kernel/random/boot_id").strip()
 
 
 def listing(sets: Iterable[BackupSet]) -> str:

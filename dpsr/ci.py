@@ -24,14 +24,11 @@ from core.errors import (
 
 if TYPE_CHECKING:
     from images.drill import Outcome
-    from images.vm import Bus, Firmware
+    from images.vm import Firmware
 
 _FIRMWARE: Final[dict[str, "tuple[Firmware | None, bool | None]"]] = {
     "": (None, None), "bios": ("bios", None),
     "uefi": ("uefi", False), "uefi-secure": ("uefi", True),
-}  # fmt: skip
-_BUSES: Final[dict[str, "Bus"]] = {
-    "virtio": "virtio", "scsi": "scsi", "nvme": "nvme", "sata": "sata",
 }  # fmt: skip
 
 _FAILURES: Final[dict[str, type[DrillFailed]]] = {
@@ -73,11 +70,12 @@ def drill(
     from images import cache
     from images.drill import Order
     from images.drill import drill as carry_out
+    from images.vm import BUSES
     from recovery import drilled
 
     if firmware not in _FIRMWARE:
         raise typer.BadParameter("say uefi, uefi-secure or bios", param_hint="--firmware")
-    if bus and bus not in _BUSES:
+    if bus and bus not in BUSES:
         raise typer.BadParameter("say virtio, scsi, nvme or sata", param_hint="--bus")
     if os.geteuid() != 0 and not drilled.is_file(image):
         raise NotRoot("drill")
@@ -89,7 +87,7 @@ def drill(
         console = kept / f"{what.image.name}.console.log"
         picture = kept / f"{what.image.name}.png" if screenshot is None else screenshot
         order = Order(
-            what.image, *_FIRMWARE[firmware], what.secure, _BUSES[bus] if bus else what.bus,
+            what.image, *_FIRMWARE[firmware], what.secure, BUSES[bus] if bus else what.bus,
             timeout, memory, screenshot=picture, console=console, check=script,
         )  # fmt: skip
         outcome = carry_out(order, screen.step)

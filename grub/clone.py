@@ -12,15 +12,10 @@ from core.errors import LoaderFailed
 from core.files import write_durably
 from core.model.machine import Firmware
 from core.run import run
+from grub import signed
 from grub.install import REMOVABLE, check_bios, check_uefi, has_boot_sector, run_installer, sync
 
 _ESPS: Final = ("boot/efi", "efi", "boot")
-_SIGNED: Final = (
-    ("grubx64.efi", "grubx64.efi"), ("mmx64.efi", "mmx64.efi"), ("shimx64.efi", "BOOTX64.EFI"),
-)  # fmt: skip
-"""Debian's signed loaders, and their names where firmware looks by itself; shim is last."""
-_FALLBACK: Final = "fbx64.efi"
-"""shim would start it there, and it would write boot entries of its own."""
 
 
 def install_on_clone(disk: str, root: Path, firmware: Firmware) -> None:
@@ -63,8 +58,8 @@ def _for_bios(disk: str, grub: Path) -> None:
 def _for_uefi(esp: Path, grub: Path) -> None:
     uuid = run("grub-probe", "--target=fs_uuid", str(grub)).strip()
     folder = run("grub-mkrelpath", str(grub)).strip()
-    signed = (esp / "EFI/debian/shimx64.efi").is_file()
-    if signed:
+    has_shim = (esp / "EFI/debian/shimx64.efi").is_file()
+    if has_shim:
         _copy_signed(esp)
     else:
         target = (
@@ -75,7 +70,7 @@ def _for_uefi(esp: Path, grub: Path) -> None:
         if (esp / "EFI/debian/grubx64.efi").is_file():
             # It loads the same modules, which have just been replaced.
             run_installer(*target, "--bootloader-id=debian")
-    if signed or (esp / "EFI/debian/grub.cfg").is_file():
+    if has_shim or (esp / "EFI/debian/grub.cfg").is_file():
         write_durably(esp / "EFI/debian/grub.cfg", stub(uuid, folder).encode())
     sync(esp)
     sync(grub)
@@ -86,10 +81,10 @@ def _copy_signed(esp: Path) -> None:
     """grub-install would take the signed files of the running system: the clone has its own."""
     boot = (esp / REMOVABLE).parent
     boot.mkdir(parents=True, exist_ok=True)
-    (boot / _FALLBACK).unlink(missing_ok=True)
-    for source, target in _SIGNED:
+    signed.without_fallback(boot)
+    for source, target in signed.on_esp():
         if (esp / "EFI/debian" / source).is_file():
-            write_durably(boot / target, (esp / "EFI/debian" / source).read_bytes())
+            write_durably(esp / target, (esp / "EFI/debian" / source).read_bytes())
 
 
 def _is_esp(folder: Path) -> bool:

@@ -52,6 +52,11 @@ def names() -> tuple[str, ...]:
     return tuple(name for name, _, _ in _FILES)
 
 
+def on_esp() -> tuple[tuple[str, str], ...]:
+    """Their names in `EFI/debian` of an ESP, and their paths on a partition that starts them."""
+    return tuple((there, name) for name, _, there in _FILES)
+
+
 def find(root: Path = Path("/"), esp: Path = ESP) -> Signed | None:
     """What this machine has to start under Secure Boot; None when it has no such thing.
 
@@ -96,10 +101,10 @@ def put(control: Path, found: Signed) -> tuple[str, ...]:
     wanted = found.differing(control)
     for name, data in wanted:
         if name == REMOVABLE:
-            _without_fallback(boot)
+            without_fallback(boot)
         write_durably(control / name, data)
         reach("loader-put")
-    _without_fallback(boot)
+    without_fallback(boot)
     return tuple(name for name, _ in wanted)
 
 
@@ -128,7 +133,8 @@ def _read(path: Path) -> bytes | None:
         return None
 
 
-def _without_fallback(boot: Path) -> None:
+def without_fallback(boot: Path) -> None:
+    """Take away what shim would start instead of GRUB, in its folder. Raises OSError."""
     if (boot / _FALLBACK).exists():
         (boot / _FALLBACK).unlink()
         sync_folder(boot)

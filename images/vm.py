@@ -4,12 +4,14 @@
 from base64 import b64encode
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final, Literal, get_args
 
 MIB: Final = 1024 * 1024
 
 Firmware = Literal["uefi", "bios"]
 Bus = Literal["virtio", "scsi", "nvme", "sata"]
+BUSES: Final[dict[str, Bus]] = {bus: bus for bus in get_args(Bus)}
+"""By their names, for what comes as text."""
 Cache = Literal["unsafe", "writeback", "none"]
 
 OVMF_CODE: Final = Path("/usr/share/OVMF/OVMF_CODE_4M.fd")

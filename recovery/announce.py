@@ -11,6 +11,7 @@ from core.files import sync_folder
 from core.machine.look import glance
 from core.model.state import State
 from core.namespace import go_private
+from core.screen import moment
 from grub.state import write_state
 from recovery.sides import locate_state
 
@@ -32,7 +33,7 @@ TRIAL: Final = (
 
 def words(state: State | None) -> str:
     """What a person reads; `state`: what the state block says, None: it cannot be read. Pure."""
-    of = f" (copy of {state.taken[:16].replace('T', ' ')} UTC)" if state and state.taken else ""
+    of = f" (copy of {moment(state.taken)})" if state and state.taken else ""
     trial = state is not None and state.trial != ""
     return "\n".join((HEAD.format(of=of), TRIAL if trial else KEPT))
 

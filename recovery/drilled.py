@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final
 
 from builder.hiding import shown
 from builder.target import find_target
@@ -21,11 +20,7 @@ from core.model.machine import Disk, Machine
 from core.screen import Screen
 from core.settings import BackupSet, Settings
 from images.drill import Outcome
-from images.vm import MAX_CHECK, Bus
-
-_BUSES: Final[dict[str, Bus]] = {
-    "virtio": "virtio", "scsi": "scsi", "nvme": "nvme", "sata": "sata",
-}  # fmt: skip
+from images.vm import BUSES, MAX_CHECK, Bus
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +61,7 @@ def find(name: str, of_set: str) -> Drillable:
 def recorded(machine: Machine, disk: Disk, chosen: Settings) -> Drillable:
     """What is known of a disk of this machine. Pure."""
     found = [one for one in chosen.sets if _is(machine, one, disk)]
-    plain = Drillable(Path(disk.path), _BUSES.get(disk.bus, "virtio"))
+    plain = Drillable(Path(disk.path), BUSES.get(disk.bus, "virtio"))
     if not found:
         return plain
     return replace(plain, known=found[0], secure=machine.secure_boot, check=chosen.drill_check)

@@ -14,7 +14,6 @@ from typing import Final, NoReturn, TypeVar
 
 from builder.vault.undoformat import (
     IDENTITY,
-    LONGEST,
     RAW,
     SEAL,
     Header,
@@ -88,7 +87,6 @@ class LogFile:
         self._path = path
         self._seed = seed_of(header.txid)
         self._more_room = more_room
-        self._pack = Packer()
         self._parts: list[bytes] = []
         self._gathered = 0
         self._end = 0
@@ -113,13 +111,8 @@ class LogFile:
         """Bytes that the log has so far."""
         return self._end + self._gathered
 
-    def append(self, slot: int, offset: int, content: memoryview, *, identity: bool) -> None:
-        """Save what the slot holds at `offset`; `content` belongs to the caller again."""
-        for at in range(0, len(content), LONGEST):
-            self.take(slot, offset + at, self._pack(content[at : at + LONGEST]), identity=identity)
-
     def take(self, slot: int, offset: int, packed: Packed, *, identity: bool) -> None:
-        """Save what the slot holds at `offset`, packed already."""
+        """Save what the slot holds at `offset`."""
         flags = packed.flags | (IDENTITY if identity else 0)
         self._record(slot, flags, packed.length, offset, packed.data)
 

@@ -4,16 +4,14 @@
 import os
 from collections.abc import Mapping
 
-from core.machine.devices import read_text
+from core.machine.devices import boot_id, read_text
 from core.record import Counters
 
 
 def read_counters(volumes: Mapping[str, tuple[int, int]]) -> Counters:
     """The counters of `volumes` (mount point, device number) now."""
-    boot = read_text("/proc/sys/kernel/random/boot_id").strip()
-    return Counters(
-        boot, tuple((place, _written(os.makedev(*dev))) for place, dev in sorted(volumes.items()))
-    )
+    written = ((place, _written(os.makedev(*dev))) for place, dev in sorted(volumes.items()))
+    return Counters(boot_id(), tuple(written))
 
 
 def _written(device: int) -> int:

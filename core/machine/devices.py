@@ -46,6 +46,16 @@ class Device:
     usb_serial: str = ""
 
 
+def boot_id() -> str:
+    """The kernel's name for the boot that runs."""
+    return read_text("/proc/sys/kernel/random/boot_id").strip()
+
+
+def sysfs_name(path: str) -> str:
+    """What sysfs calls the device at `path`: `sda`, `cciss!c0d0`. Pure."""
+    return path.removeprefix("/dev/").replace("/", "!")
+
+
 def gather() -> tuple[Device, ...]:
     """Every block device but loop, RAM and optical ones, sorted by name."""
     names = (name for name in _names_in(_SYSFS) if not name.startswith(_SKIPPED))

@@ -4,6 +4,7 @@
 from contextlib import suppress
 
 from core.errors import ToolError
+from core.machine.devices import sysfs_name
 from core.run import run
 
 
@@ -14,7 +15,7 @@ def read_table_again(disk: str) -> None:
     again each time that somebody who could write has closed the disk. Whoever asks looks whether
     it helped.
     """
-    name = disk.removeprefix("/dev/")
+    name = sysfs_name(disk)
     with suppress(ToolError):
         run("blockdev", "--rereadpt", disk, ok=(0, 1))  # 1: some of it is in use, hence well known
         run("udevadm", "trigger", "--action=change", f"--name-match={disk}")

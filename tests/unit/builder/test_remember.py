@@ -70,7 +70,7 @@ def kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Kept:
     """Generation 3 is on record."""
     for function in (read_record, write_record):
         monkeypatch.setattr(function, "__defaults__", (tmp_path,))
-    monkeypatch.setattr(boots, "boot_id", lambda: "boot")
+    monkeypatch.setattr(remember, "boot_id", lambda: "boot")
     monkeypatch.setattr(boots, "read", lambda: NOTED)
     write_record(recorded(3))
     return Kept(tmp_path)

@@ -20,7 +20,7 @@ from builder.vault.undoformat import (
     decode_header,
     encode_header,
 )
-from builder.vault.undolog import LogFile, NoRoom
+from builder.vault.undolog import LogFile, NoRoom, Packer
 from builder.vault.undoread import UndoLog
 from core.errors import UndoLogDamaged, UnknownFormat, WriteFailed
 from core.model.state import State
@@ -57,11 +57,17 @@ def never() -> bool:
     return False
 
 
+def append(log: LogFile, slot: int, offset: int, content: memoryview, *, identity: bool) -> None:
+    """As the writers of an update do it: records of at most LONGEST bytes."""
+    for at in range(0, len(content), LONGEST):
+        log.take(slot, offset + at, Packer()(content[at : at + LONGEST]), identity=identity)
+
+
 def make(path: Path, *, seal: bool = True) -> Path:
     """Each record synced on its own."""
     log = LogFile(path, HEADER, never)
     for slot, offset, content, identity in SAVED:
-        log.append(slot, offset, memoryview(content), identity=identity)
+        append(log, slot, offset, memoryview(content), identity=identity)
         log.sync()
     if seal:
         log.seal()
@@ -98,7 +104,7 @@ def test_a_sealed_log_has_no_room_left(tmp_path: Path) -> None:
 def test_what_is_long_is_cut_into_records(tmp_path: Path) -> None:
     content = random.Random(2).randbytes(2 * LONGEST + 512)
     log = LogFile(tmp_path / "log", HEADER, never)
-    log.append(0, 512, memoryview(content), identity=False)
+    append(log, 0, 512, memoryview(content), identity=False)
     log.seal()
     log.close()
     found = read(tmp_path / "log", need_seal=True)
@@ -127,7 +133,7 @@ def test_a_write_that_ends_early_is_gone_on_with(
     log = LogFile(tmp_path / "log", HEADER, never)
     saved = [(0, at << 16, dice.randbytes(dice.randrange(512, 1500)), False) for at in range(20)]
     for slot, offset, content, identity in saved:
-        log.append(slot, offset, memoryview(content), identity=identity)
+        append(log, slot, offset, memoryview(content), identity=identity)
     log.seal()
     log.close()
     assert len(taken) > 2
@@ -186,7 +192,7 @@ def test_damage_at_any_byte_is_seen(tmp_path: Path) -> None:
 def test_a_batch_that_was_not_synced_may_have_holes(tmp_path: Path) -> None:
     log = LogFile(tmp_path / "log", HEADER, never)
     for slot, offset, content, identity in SAVED:
-        log.append(slot, offset, memoryview(content), identity=identity)
+        append(log, slot, offset, memoryview(content), identity=identity)
     log.sync()
     log.close()
     data = bytearray((tmp_path / "log").read_bytes())
@@ -212,7 +218,7 @@ def test_a_later_version_is_refused() -> None:
 
 def test_a_record_outside_its_slot_is_damage(tmp_path: Path) -> None:
     log = LogFile(tmp_path / "log", HEADER, never)
-    log.append(1, (1 << 20) - 512, memoryview(bytes(1024)), identity=False)
+    append(log, 1, (1 << 20) - 512, memoryview(bytes(1024)), identity=False)
     log.seal()
     log.close()
     with pytest.raises(UndoLogDamaged):
@@ -253,7 +259,7 @@ def test_room_is_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 
     log = LogFile(tmp_path / "log", HEADER, more)
     assert not asked
-    log.append(0, 0, memoryview(NOISE), identity=False)
+    append(log, 0, 0, memoryview(NOISE), identity=False)
     log.seal()
     log.close()
     assert len(asked) == 3
@@ -262,7 +268,7 @@ def test_room_is_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 def test_without_room_it_takes_no_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     full(monkeypatch, [len(encode_header(HEADER))])
     log = LogFile(tmp_path / "log", HEADER, never)
-    log.append(0, 0, memoryview(NOISE), identity=False)
+    append(log, 0, 0, memoryview(NOISE), identity=False)
     with pytest.raises(NoRoom):
         log.sync()
     with pytest.raises(WriteFailed):
